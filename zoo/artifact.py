@@ -1,0 +1,212 @@
+"""An artifact directory: model file, manifest with checksums, golden vectors; opened only if nothing has changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoo.errors import ArtifactInvalid
+from zoo.files import sha256, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+    from zoo.plugin import Predictor
+
+SCHEMA = 1
+REJECTED = ".rejected"
+MANIFEST = "artifact.json"
+GOLDEN = "golden.npz"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False)
+
+
+class Tensor(_Frozen):
+    """An input or output of the model file; null stands for a free axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Latency(_Frozen):
+    """Milliseconds for one image."""
+
+    p50: float
+    p95: float
+
+
+class ClassChange(_Frozen):
+    """One class before and after."""
+
+    images: int
+    reference_top1: float
+    artifact_top1: float
+
+
+class Agreement(_Frozen):
+    """How far two sets of probabilities are apart."""
+
+    flips: int
+    max_probability_difference: float
+
+
+class Report(_Frozen):
+    """What the proof found. Top-1 lies in 0..1; drops are in points, a hundredth of the images each."""
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    """Why it was refused; empty if accepted."""
+    split: str
+    images: int
+    reference_top1: float
+    artifact_top1: float
+    drop: float
+    """Points that the artifact lost against the reference (eager fp32); negative if it gained."""
+    drop_interval: tuple[float, float]
+    """95 % confidence interval of the drop, in points."""
+    flips: int
+    """Images whose most probable class changed."""
+    max_probability_difference: float
+    against_onnxruntime_fp32: Agreement | None = None
+    """For formats that do not run in onnxruntime: the artifact beside the fp32 ONNX file."""
+    batches: dict[str, float] = {}
+    """Batch size -> largest probability difference from the pass over the whole split."""
+    per_class: dict[str, ClassChange]
+    size_bytes: int
+    fp32_size_bytes: int | None = None
+    latency_ms: dict[str, Latency | None] = {}
+    speedup: float | None = None
+    """Over fp32 of the same format in the same runtime: the median of paired ratios."""
+    threads: int = 0
+    max_drop: float
+    """The budget, in points."""
+    min_speedup: float | None
+    machine: dict[str, Any] = {}
+
+
+class Manifest(_Frozen):
+    """`artifact.json`."""
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    format: str
+    precision: str
+    target: str
+    input: Tensor
+    output: Tensor
+    classes: tuple[str, ...]
+    multi_label: bool = False
+    preprocess: dict[str, Any]
+    files: dict[str, str]
+    """Name -> SHA-256 of every file but the manifest itself."""
+    model_file: str
+    options: dict[str, Any] = {}
+    lineage: dict[str, Any]
+    licenses: dict[str, str]
+    report: Report
+
+
+class Golden(BaseModel):
+    """A few validation images as the graph takes them, and what two runtimes answered."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    images: np.ndarray
+    """uint8 [n, H, W, 3]."""
+    labels: np.ndarray
+    reference: np.ndarray
+    """float32 [n, C]: eager fp32."""
+    artifact: np.ndarray
+    """float32 [n, C]: the model file in its own runtime."""
+
+
+class Artifact:
+    """One artifact directory, complete exactly when it holds `artifact.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the proof failed and the directory is kept only to be looked at."""
+        return self.path.name.endswith(REJECTED)
+
+    def manifest(self) -> Manifest:
+        """Read `artifact.json`.
+
+        Raises:
+            ArtifactInvalid: missing, damaged, or of a later schema.
+        """
+        file = self.path / MANIFEST
+        if not file.is_file():
+            raise ArtifactInvalid(f"{self.path} holds no finished artifact (no {MANIFEST}); make one with `zoo export`")
+        try:
+            manifest = Manifest.model_validate(json.loads(file.read_text()))
+        except (OSError, ValueError, RecursionError) as exc:
+            detail = exc.errors()[0]["msg"] if isinstance(exc, ValidationError) else str(exc)
+            raise ArtifactInvalid(f"{file} is damaged: {detail}; export again") from exc
+        if manifest.schema_version > SCHEMA:
+            raise ArtifactInvalid(f"{file} has schema {manifest.schema_version}, newer than this zoo; upgrade edgezoo")
+        return manifest
+
+    def check_files(self, manifest: Manifest) -> None:
+        """Raise ArtifactInvalid unless every file is there, unchanged, and no other file is."""
+        for name, wanted in manifest.files.items():
+            file = self.path / name
+            if Path(name).name != name or not file.is_file():
+                raise ArtifactInvalid(f"{self.path}: {name} is missing; export again")
+            if sha256(file) != wanted:
+                raise ArtifactInvalid(f"{file} has changed since it was proven (its checksum differs); export again")
+        extra = {p.name for p in self.path.iterdir()} - {MANIFEST, *manifest.files}
+        if extra:
+            raise ArtifactInvalid(f"{self.path} holds {min(extra)}, which the manifest does not know; remove it")
+
+    def open(self, catalogue: Catalogue, *, threads: int = 0) -> Predictor:
+        """Check every file, then load the model file in its own runtime."""
+        manifest = self.manifest()
+        self.check_files(manifest)
+        exporter = catalogue.get("exporter", manifest.format)()
+        predictor: Predictor = exporter.open(self.path / manifest.model_file, threads=threads)
+        return predictor
+
+    def golden(self) -> Golden:
+        """Read the golden vectors.
+
+        Raises:
+            ArtifactInvalid: missing or damaged.
+        """
+        try:
+            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
+                return Golden(**{name: arrays[name] for name in Golden.model_fields})
+        except (OSError, ValueError, KeyError) as exc:
+            raise ArtifactInvalid(f"{self.path / GOLDEN} is damaged: {exc}; export again") from exc
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    """Write `golden.npz`."""
+    write_atomic(folder / GOLDEN, lambda file: np.savez_compressed(file, **golden.model_dump()))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Declare an artifact complete; the last file that is written."""
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json", by_alias=True))
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return name -> SHA-256 of every file in `folder` but a manifest."""
+    return {p.name: sha256(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST}
+
+
+def list_artifacts(export_folder: Path) -> list[Artifact]:
+    """Return the accepted artifacts of a run, the newest first."""
+    found = [Artifact(p) for p in export_folder.iterdir() if _is_accepted(p)] if export_folder.is_dir() else []
+    return sorted(found, key=lambda a: (str(a.manifest().lineage.get("created", "")), a.path.name), reverse=True)
+
+
+def _is_accepted(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(REJECTED) and (path / MANIFEST).is_file()

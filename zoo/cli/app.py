@@ -1,0 +1,105 @@
+"""The `zoo` program: its commands, its global options, and the only place where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from zoo import __version__
+from zoo.cli import bench, doctor, evaluate, export, listing, predict, show, train, verify
+from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+
+
+@dataclass(frozen=True)
+class Globals:
+    """What was said before the command."""
+
+    debug: bool
+    registry: Path | None
+
+    def catalogue(self) -> Catalogue:
+        """Read the registry and the installed plugins."""
+        from zoo.catalogue import Catalogue
+
+        return Catalogue.read(self.registry)
+
+
+class OneLineErrors(TyperGroup):
+    """Print any error as one line; `--debug` lets the traceback through."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command and turn what it raises into an exit code."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader has gone (`zoo list models | head`): nothing is left to say, also not at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(EXIT_DONE) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except ZooError as exc:
+            self._stop(ctx, str(exc), exc.exit_code)
+        except KeyboardInterrupt:
+            self._stop(ctx, "interrupted", EXIT_INTERRUPTED)
+        except OSError as exc:
+            self._stop(ctx, f"{exc.filename or 'the system'}: {exc.strerror or exc}", EXIT_ERROR)
+        except Exception as exc:
+            if type(exc).__module__.startswith(("click", "typer")):
+                raise
+            self._stop(ctx, f"internal error: {type(exc).__name__}: {first_line(exc)}; --debug shows where", EXIT_ERROR)
+
+    def _stop(self, ctx: Any, text: str, code: int) -> None:
+        if ctx.params.get("debug"):
+            raise
+        line = " ".join(text.split())
+        typer.secho(f"zoo: {line}", err=True, fg="red")
+        raise typer.Exit(code) from None
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    name="zoo",
+    help="From a folder of images to a classifier that is proven on those images and runs on a small device.",
+    no_args_is_help=True,
+    # Rich help costs as much again as the whole start; plain help is as readable.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"zoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    registry: Annotated[Path | None, typer.Option(help="A registry.toml to lay over the built-in one.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the global options."""
+    ctx.obj = Globals(debug, registry)
+
+
+app.command("train")(train.train_cli)
+app.command("eval")(evaluate.eval_cli)
+app.command("export")(export.export_cli)
+app.command("verify")(verify.verify_cli)
+app.command("predict")(predict.predict_cli)
+app.command("bench")(bench.bench_cli)
+app.command("list")(listing.list_cli)
+app.command("show")(show.show_cli)
+app.command("doctor")(doctor.doctor_cli)

@@ -1,0 +1,101 @@
+"""`zoo export`: run -> artifact, proven or refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.artifact import Manifest, Report
+
+
+def export_cli(
+    ctx: typer.Context,
+    run: Annotated[str | None, typer.Argument(help="A run [default: the newest].")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, the format to build on.")] = False,
+    torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript; deprecated by PyTorch.")] = False,
+    format_: Annotated[str | None, typer.Option("--format", help="Any exporter: `zoo list exporters`.")] = None,
+    fp32: Annotated[bool, typer.Option("--fp32")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16")] = False,
+    int8: Annotated[bool, typer.Option("--int8")] = False,
+    precision: Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")] = None,
+    target: Annotated[str, typer.Option(help="A device: `zoo list targets`.")] = "host",
+    max_drop: Annotated[float, typer.Option(help="Points of top-1 that the artifact may lose.")] = 1.0,
+    min_speedup: Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")] = None,
+    export_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the exporter.")] = None,
+    runs: Runs = None,
+    json: Json = False,
+) -> None:
+    """Export a run and prove the file on the run's own validation images."""
+    from zoo.cli.output import note, print_json
+    from zoo.errors import ProofFailed
+    from zoo.export import ExportSpec, export_run
+    from zoo.home import runs_root
+    from zoo.options import parse_pairs
+    from zoo.run import find_run
+
+    formats = [
+        name for name, given in (("onnx", onnx), ("torchscript", torchscript), (format_, format_)) if given and name
+    ]
+    precisions = [name for name, given in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if given]
+    precisions += [precision] if precision else []
+    if len(formats) > 1 or len(precisions) > 1:
+        raise typer.BadParameter("name one format and one precision; run the command again for another")
+    found = find_run(run, runs_root(runs))
+    if run is None:
+        note(f"using {found.path}")
+    spec = ExportSpec(
+        format=formats[0] if formats else "onnx",
+        precision=precisions[0] if precisions else "",
+        target=target,
+        max_drop=max_drop,
+        min_speedup=min_speedup,
+        options=parse_pairs(export_option or [], "--export-option"),
+    )
+    artifact, manifest = export_run(ctx.obj.catalogue(), found, spec, note)
+    if json:
+        print_json({"artifact": str(artifact.path), **manifest.model_dump(mode="json", by_alias=True)})
+    else:
+        print_proof(artifact.path, manifest, manifest.report)
+    if not manifest.report.accepted:
+        raise ProofFailed(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at")
+
+
+def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
+    """Print what the proof found, verdict first."""
+    from zoo.cli.output import megabytes, percent, print_table, stdout
+
+    verdict = "accepted" if report.accepted else "REFUSED"
+    low, high = report.drop_interval
+    rows = [
+        ("top-1, eager fp32", percent(report.reference_top1)),
+        ("top-1, this file", percent(report.artifact_top1)),
+        ("drop", f"{report.drop:.2f} points (95 %: {low:.2f} to {high:.2f}; allowed {report.max_drop:g})"),
+        ("flips", f"{report.flips} of {report.images}"),
+        ("largest probability difference", f"{report.max_probability_difference:.2g}"),
+    ]
+    if report.against_onnxruntime_fp32:
+        agreement = report.against_onnxruntime_fp32
+        rows.append(
+            ("against fp32 ONNX", f"{agreement.flips} flips, difference {agreement.max_probability_difference:.2g}")
+        )
+    rows.append(
+        ("size", f"{megabytes(report.size_bytes)} (fp32 {megabytes(report.fp32_size_bytes or report.size_bytes)})")
+    )
+    rows += [
+        (f"latency, {name.replace('_', ' ')}", f"{timing.p50:.3f} ms (p95 {timing.p95:.3f})")
+        for name, timing in report.latency_ms.items()
+        if timing
+    ]
+    if report.speedup is not None:
+        rows.append(("speed over fp32, same runtime", f"{report.speedup:.2f}x, {report.threads} thread(s), batch 1"))
+    title = f"{manifest.format} {manifest.precision}: {verdict} on {report.images} {report.split} images"
+    print_table(["proof", ""], rows, title=title)
+    for reason in report.reasons:
+        stdout().print(f"refused: {reason}")
+    stdout().print(str(path))

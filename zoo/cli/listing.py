@@ -1,0 +1,141 @@
+"""`zoo list`: what there is, from entry points and registry.toml; nothing behind a name is imported."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.catalogue import Catalogue
+
+Row = dict[str, Any]
+
+
+class Kind(enum.StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    datasets = "datasets"
+    augmentations = "augmentations"
+    exporters = "exporters"
+    recipes = "recipes"
+    targets = "targets"
+    runs = "runs"
+
+
+def list_cli(
+    ctx: typer.Context,
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    pattern: Annotated[str, typer.Argument(help="Only names like this, for example 'resnet*'.")] = "*",
+    runs: Runs = None,
+    json: Json = False,
+) -> None:
+    """List models, datasets, augmentations, exporters, recipes, targets or runs."""
+    rows = [row for row in _rows(ctx.obj.catalogue(), kind, runs) if fnmatch.fnmatch(row["name"], pattern)]
+    if json:
+        from zoo.cli.output import print_json
+
+        print_json(rows)
+    elif kind is Kind.models:
+        _print_models(rows, everything=pattern != "*" or not sys.stdout.isatty())
+    else:
+        _print_columns(rows, kind)
+
+
+def _rows(catalogue: Catalogue, kind: Kind, runs: Path | None) -> list[Row]:
+    registry = catalogue.registry
+    if kind is Kind.models:
+        return _models(catalogue)
+    if kind is Kind.datasets:
+        return _datasets(catalogue)
+    if kind is Kind.recipes:
+        return [
+            {"name": name, "description": values.get("description", "")} for name, values in registry.recipes.items()
+        ]
+    if kind is Kind.targets:
+        return [
+            {"name": t.name, "arch": t.arch, "threads": t.threads, "description": t.description}
+            for t in registry.targets.values()
+        ]
+    if kind is Kind.runs:
+        return _runs(runs)
+    return [
+        {"name": p.name, "distribution": p.distribution, "version": p.version}
+        for p in catalogue.of_kind(kind.removesuffix("s"))
+    ]
+
+
+def _models(catalogue: Catalogue) -> list[Row]:
+    named = [
+        {"name": name, "source": "registry", "backbone": m.backbone, "recipe": m.recipe, "description": m.description}
+        for name, m in catalogue.registry.models.items()
+    ]
+    plugins = [{"name": p.name, "source": p.distribution} for p in catalogue.of_kind("backbone")]
+    known = set(catalogue.registry.models)
+    families = [
+        {"name": name, "source": plugin.name}
+        for plugin in catalogue.of_kind("backbone family")
+        for name in catalogue.load(plugin)().names()
+        if name not in known
+    ]
+    return [*named, *plugins, *families]
+
+
+def _datasets(catalogue: Catalogue) -> list[Row]:
+    facts = catalogue.registry.datasets
+    plugins = {p.name: p for p in catalogue.of_kind("dataset")}
+    rows = []
+    for name in sorted({*facts, *plugins}):
+        entry, plugin = facts.get(name), plugins.get(name)
+        state = plugin.distribution if plugin else f"not installed: {entry.install if entry else ''}"
+        if entry and entry.plugin:
+            state = f"by {entry.plugin}"
+        rows.append({"name": name, "distribution": state, "description": entry.description if entry else ""})
+    return rows
+
+
+def _runs(root: Path | None) -> list[Row]:
+    from zoo.home import runs_root
+    from zoo.run import list_runs
+
+    return [
+        {
+            "name": run.path.name,
+            "model": (record := run.record()).model,
+            "dataset": record.dataset,
+            "test_top1": round(record.metrics["test"]["top1"], 4),
+            "created": record.created[:19],
+        }
+        for run in list_runs(runs_root(root))
+    ]
+
+
+def _print_models(rows: list[Row], *, everything: bool) -> None:
+    named = [row for row in rows if row["source"] == "registry"]
+    others = [row for row in rows if row["source"] != "registry"]
+    _print_columns([{k: v for k, v in row.items() if k != "source"} for row in named], Kind.models)
+    if everything:
+        for row in others:
+            typer.echo(row["name"])
+    else:
+        typer.echo(f"and {len(others)} architectures by name, for example: zoo list models 'convnext*'")
+
+
+def _print_columns(rows: list[Row], kind: Kind) -> None:
+    """Print plainly aligned columns: rich would cost a third of this command's time."""
+    if not rows:
+        typer.echo(f"no {kind} found", err=True)
+        return
+    names = list(rows[0])
+    cells = [[str(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
+    for line in (names, *cells):
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,126 @@
+"""`zoo show`: everything that is known of one thing."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.catalogue import Catalogue, Plugin
+
+
+class Thing(enum.StrEnum):
+    """What can be shown."""
+
+    model = "model"
+    dataset = "dataset"
+    augmentation = "augmentation"
+    exporter = "exporter"
+    target = "target"
+    run = "run"
+    artifact = "artifact"
+
+
+def show_cli(
+    ctx: typer.Context,
+    kind: Annotated[Thing, typer.Argument(help="What kind of thing.")],
+    name: Annotated[str | None, typer.Argument(help="Its name [default for runs and artifacts: the newest].")] = None,
+    runs: Runs = None,
+    json: Json = False,
+) -> None:
+    """Show one model, dataset, augmentation, exporter, target, run or artifact."""
+    from zoo.cli.output import print_json, print_table
+
+    if name is None and kind not in (Thing.run, Thing.artifact):
+        raise typer.BadParameter(f"which {kind}? `zoo list {kind}s` shows what there is")
+    facts = _facts(ctx.obj.catalogue(), kind, name or "", runs)
+    if json:
+        print_json(facts)
+        return
+    print_table([kind.value, ""], [(key, _short(value)) for key, value in facts.items()])
+
+
+def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> dict[str, Any]:
+    if kind is Thing.model:
+        return _model(catalogue, name)
+    if kind is Thing.target:
+        return vars(catalogue.target(name))
+    if kind is Thing.run:
+        return _run(name, runs)
+    if kind is Thing.artifact:
+        return _artifact(name, runs)
+    return _plugin(catalogue, kind, name)
+
+
+def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
+    from zoo.model import BackboneRequest, build_backbone, parameter_count
+
+    choice = catalogue.backbone(name)
+    request = BackboneRequest(num_classes=1000, image_size=choice.entry.image_size, options=choice.entry.options)
+    backbone, preprocess = build_backbone(catalogue, choice, request)
+    cfg = getattr(backbone, "pretrained_cfg", {})
+    return {
+        "name": name,
+        "description": choice.entry.description,
+        "backbone": f"{choice.plugin.name}/{choice.member}" if choice.member else choice.plugin.name,
+        "from": choice.plugin.owner,
+        "recipe": choice.entry.recipe,
+        "parameters": parameter_count(backbone),
+        "pretrained": choice.entry.pretrained and bool(cfg.get("tag") or cfg.get("hf_hub_id") or cfg.get("url")),
+        "weights": cfg.get("hf_hub_id") or cfg.get("url") or "",
+        "weights license": cfg.get("license") or "unknown",
+        **{f"preprocess {key}": value for key, value in preprocess.to_json().items()},
+    }
+
+
+def _plugin(catalogue: Catalogue, kind: Thing, name: str) -> dict[str, Any]:
+    from zoo.options import exporter_options, options_of
+
+    entry = catalogue.registry.datasets.get(name) if kind is Thing.dataset else None
+    plugin = catalogue.find(kind, entry.plugin if entry and entry.plugin else name)
+    loaded = catalogue.load(plugin)
+    facts = _origin(plugin) | {"about": inspect.getdoc(loaded) or ""}
+    if kind is Thing.exporter:
+        exporter = loaded()
+        facts |= {"suffix": exporter.suffix, "precisions": ", ".join(exporter.precisions)}
+    options = exporter_options(loaded()) if kind is Thing.exporter else options_of(loaded)
+    facts |= {f"option {o.name}": f"{o.type_name}, default {o.default!r}" for o in options.values()}
+    if entry:
+        facts |= {key: value for key, value in vars(entry).items() if value and key not in ("plugin", "options")}
+    return facts
+
+
+def _origin(plugin: Plugin) -> dict[str, Any]:
+    return {"name": plugin.name, "from": plugin.owner, "entry point": plugin.entry_point.value}
+
+
+def _run(name: str, runs: Path | None) -> dict[str, Any]:
+    from zoo.artifact import list_artifacts
+    from zoo.home import runs_root
+    from zoo.run import find_run
+
+    run = find_run(name or None, runs_root(runs))
+    record = run.record().model_dump(mode="json", by_alias=True)
+    artifacts = [str(a.path) for a in list_artifacts(run.export_folder)]
+    return {"path": str(run.path), **record, "artifacts": artifacts}
+
+
+def _artifact(name: str, runs: Path | None) -> dict[str, Any]:
+    from zoo.cli.output import note
+    from zoo.find import find_artifact
+    from zoo.home import runs_root
+
+    artifact = find_artifact(name or None, runs_root(runs), note)
+    return {"path": str(artifact.path), **artifact.manifest().model_dump(mode="json", by_alias=True)}
+
+
+def _short(value: Any) -> str:
+    text = "; ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 600 else f"{text[:600]} ... (--json shows all)"

@@ -1,0 +1,157 @@
+"""`zoo train`: fine-tune any backbone on any dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+    from zoo.config import Resolved, TrainConfig
+    from zoo.run import Run
+
+DEFAULT_RECIPE = "finetune"
+
+
+def train_cli(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="A model: `zoo list models`.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A dataset's name, or a folder with a sub-folder a class.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name [default: MODEL-DATASET-TIME].")] = None,
+    runs: Runs = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels of the input [default: the backbone's].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    augment: Annotated[str | None, typer.Option(help="An augmentation: `zoo list augmentations`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of registry.toml.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and splits.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that prepare batches; -1 chooses.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    layout: Annotated[str | None, typer.Option(help="auto, nchw or nhwc.")] = None,
+    no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")] = False,
+    weights: Annotated[str | None, typer.Option(help="Start from a local weights file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the options and their origins, touch nothing.")
+    ] = False,
+    dataset_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the dataset.")] = None,
+    augment_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the augmentation.")] = None,
+    backbone_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the backbone.")] = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune a model on a dataset."""
+    from zoo.options import parse_pairs
+
+    given: dict[str, Any] = {
+        "model": model,
+        "dataset": dataset,
+        "epochs": epochs,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "lr": lr,
+        "augment": augment,
+        "seed": seed,
+        "workers": workers,
+        "device": device,
+        "precision": precision,
+        "layout": layout,
+        "pretrained": False if no_pretrained else None,
+        "weights": weights,
+        "dataset_options": parse_pairs(dataset_option or [], "--dataset-option") or None,
+        "augment_options": parse_pairs(augment_option or [], "--augment-option") or None,
+        "backbone_options": parse_pairs(backbone_option or [], "--backbone-option") or None,
+        **parse_pairs(set_ or [], "--set"),
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if no_pretrained and weights:
+        raise typer.BadParameter("--no-pretrained and --weights exclude each other")
+    catalogue = ctx.obj.catalogue()
+    if resume:
+        _print_run(_resume(catalogue, given, name, runs, json=json), json=json)
+        return
+    resolved = resolve_options(catalogue, given, recipe, config)
+    if dry_run:
+        _print_options(catalogue, resolved, json=json)
+        return
+    _print_run(_start(catalogue, resolved, name, runs, json=json), json=json)
+
+
+def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
+    """Lay defaults, recipe, model entry, file and command line over each other."""
+    from zoo.config import file_layer, model_layer, recipe_layers, resolve
+
+    layers = [file_layer(config)] if config else []
+    model = given.get("model") or (layers and layers[0][1].get("model"))
+    if model:
+        choice = catalogue.backbone(model)
+        recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
+        layers = [*recipes, model_layer(choice), *layers]
+    return resolve([*layers, ("command line", given)])
+
+
+def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None, *, json: bool) -> Run:
+    from zoo.cli.progress import TrainProgress
+    from zoo.data.source import short_name
+    from zoo.home import runs_root
+    from zoo.run import default_name
+    from zoo.train.session import check_names, start_run
+
+    check_names(catalogue, resolved.config)
+    path = runs_root(runs) / (name or default_name(resolved.config.model, short_name(resolved.config.dataset)))
+    with TrainProgress(quiet=json) as watch:
+        return start_run(catalogue, resolved, path, watch)
+
+
+def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs: Path | None, *, json: bool) -> Run:
+    from zoo.cli.progress import TrainProgress
+    from zoo.config import changed_on_resume
+    from zoo.home import runs_root
+    from zoo.run import find_unfinished
+    from zoo.train.session import resume_run
+
+    run = find_unfinished(name, runs_root(runs))
+
+    def change(saved: TrainConfig) -> TrainConfig:
+        return changed_on_resume(saved, given)
+
+    with TrainProgress(quiet=json) as watch:
+        return resume_run(catalogue, run, change, watch)
+
+
+def _print_options(catalogue: Catalogue, resolved: Resolved, *, json: bool) -> None:
+    from zoo.cli.output import print_json, print_table
+    from zoo.train.session import check_names
+
+    check_names(catalogue, resolved.config)
+    values = resolved.config.model_dump(mode="json")
+    if json:
+        print_json({key: {"value": value, "origin": resolved.origins[key]} for key, value in values.items()})
+        return
+    print_table(
+        ["option", "value", "origin"], [(key, repr(value), resolved.origins[key]) for key, value in values.items()]
+    )
+
+
+def _print_run(run: Run, *, json: bool) -> None:
+    from zoo.cli.output import percent, print_json, print_table, stdout
+
+    record = run.record()
+    if json:
+        print_json({"run": str(run.path), **record.model_dump(mode="json", by_alias=True)})
+        return
+    rows = [
+        (split, found["images"], percent(found["top1"]), f"{found['loss']:.4f}", f"{found['macro_f1']:.4f}")
+        for split, found in ((split, record.metrics[split]) for split in ("val", "test"))
+    ]
+    print_table(["split", "images", "top-1", "loss", "macro F1"], rows)
+    stdout().print(f"{run.path} is finished; next: zoo export {run.path.name} --onnx --int8")

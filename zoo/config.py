@@ -1,0 +1,165 @@
+"""What the user asked for: frozen, checked, each value with the layer it came from."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoo.errors import OptionInvalid, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from zoo.catalogue import BackboneChoice
+    from zoo.registry import Registry
+
+Layer = tuple[str, dict[str, Any]]
+"""Where values come from, and the values."""
+
+RESUME_MAY_CHANGE = frozenset({"epochs", "workers", "patience"})
+"""Options that a resumed run may take anew; any other would make it a different run."""
+
+
+class TrainConfig(BaseModel):
+    """Every option of `zoo train`; a recipe may set any but the model and the dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    model: str
+    dataset: str
+    dataset_options: dict[str, Any] = {}
+    backbone_options: dict[str, Any] = {}
+    augment: str = "standard"
+    augment_options: dict[str, Any] = {}
+    image_size: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Pixels of the square input; 0 means the backbone's own."""
+    pretrained: bool = True
+    weights: str = ""
+    """A local weights file, instead of the hub's."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    lr: Annotated[float, Field(gt=0, le=100)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    clip_grad: Annotated[float, Field(ge=0)] = 0.0
+    """Largest gradient norm; 0 means no clipping."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    """Of the weights' moving average; 0 means none."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better validation top-1 before training stops; 0 means never."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workers: Annotated[int, Field(ge=-1, le=256)] = -1
+    """Threads that decode and augment; -1 chooses from the machine, 0 works in the training thread."""
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    layout: Literal["auto", "nchw", "nhwc"] = "auto"
+
+
+class Resolved(BaseModel):
+    """A configuration, and for each value the layer that set it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: TrainConfig
+    origins: dict[str, str]
+
+
+def resolve(layers: Sequence[Layer]) -> Resolved:
+    """Lay `layers` over the built-in defaults, the later over the earlier.
+
+    Raises:
+        OptionInvalid: an unknown option, a wrong type or a value out of range; the layer is named.
+    """
+    merged: dict[str, Any] = {}
+    origins = dict.fromkeys(TrainConfig.model_fields, "default")
+    for origin, values in layers:
+        for key, value in values.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+            origins[key] = origin
+    try:
+        return Resolved(config=TrainConfig(**merged), origins=origins)
+    except ValidationError as exc:
+        raise OptionInvalid(_one_line(exc, origins)) from exc
+
+
+def model_layer(choice: BackboneChoice) -> Layer:
+    """Return what the registry's model entry says about training, without its recipe."""
+    entry = choice.entry
+    values: dict[str, Any] = {"pretrained": entry.pretrained}
+    if entry.image_size:
+        values["image_size"] = entry.image_size
+    if entry.options:
+        values["backbone_options"] = entry.options
+    return f"model {choice.name}", values if choice.name != entry.backbone else {}
+
+
+def recipe_layers(registry: Registry, name: str, *, _below: tuple[str, ...] = ()) -> list[Layer]:
+    """Return a recipe and all that it extends, the most general first.
+
+    Raises:
+        UnknownName: no such recipe.
+        OptionInvalid: recipes that extend each other in a circle.
+    """
+    if name not in registry.recipes:
+        close = difflib.get_close_matches(name, registry.recipes, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(registry.recipes)}"
+        raise UnknownName(f"no recipe is named {name!r}; {hint}")
+    if name in _below:
+        raise OptionInvalid(
+            f"recipe {name!r} extends itself through {' and '.join(_below)}; break that circle in registry.toml"
+        )
+    values = dict(registry.recipes[name])
+    values.pop("description", None)
+    parent = values.pop("extends", None)
+    below = recipe_layers(registry, parent, _below=(*_below, name)) if parent else []
+    return [*below, (f"recipe {name}", values)]
+
+
+def file_layer(path: Path) -> Layer:
+    """Read `--config FILE`, a TOML file of options.
+
+    Raises:
+        OptionInvalid: missing, or not TOML.
+    """
+    try:
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as exc:
+        raise OptionInvalid(f"--config {path}: cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise OptionInvalid(f"--config {path}: not valid TOML: {exc}") from exc
+
+
+def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the saved configuration with those of the given options that a resume may change.
+
+    Raises:
+        OptionInvalid: an option that differs and may not change; all of them are named.
+    """
+    asked = resolve([("saved run", saved.model_dump()), ("command line", dict(given))]).config
+    differing = [name for name in TrainConfig.model_fields if getattr(asked, name) != getattr(saved, name)]
+    refused = [name for name in differing if name not in RESUME_MAY_CHANGE]
+    if refused:
+        was = ", ".join(f"{name} was {getattr(saved, name)!r}, now {getattr(asked, name)!r}" for name in refused)
+        raise OptionInvalid(
+            f"a resumed run keeps its options: {was}; leave them out, or train anew under another --name"
+        )
+    return asked
+
+
+def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
+    error = exc.errors()[0]
+    key = str(error["loc"][0])
+    where = f" (from {origins[key]})" if key in origins else ""
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`zoo train --help` lists them"
+        return f"no training option is named {key!r}{where}; {hint}"
+    if error["type"] == "missing":
+        return f"training needs a {key}; for example `zoo train tiny --dataset digits`"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"option {key} = {error['input']!r}{where}: {message}"

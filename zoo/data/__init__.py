@@ -1,0 +1,1 @@
+"""A dataset on disk, turned into seeded, exactly repeatable batches."""

@@ -1,0 +1,100 @@
+"""A dataset's name or folder -> the plugin's `Dataset`, its contract checked in words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import ContractBroken, DatasetInvalid, PluginBroken, ZooError
+from zoo.home import zoo_home
+from zoo.options import check, options_of
+from zoo.plugin import Dataset, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zoo.catalogue import Catalogue, Plugin
+
+FOLDER_PLUGIN = "folder"
+"""The plugin that `--dataset ./some/dir` is short for."""
+
+
+def locate(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> tuple[Plugin, dict[str, Any]]:
+    """Find the plugin behind `--dataset NAME|DIR` and check its options, without preparing anything.
+
+    Raises:
+        UnknownName, DuplicateName, PluginBroken, OptionInvalid: as the catalogue and the options tell.
+    """
+    entry = catalogue.registry.datasets.get(name)
+    given = {**(entry.options if entry else {}), **options}
+    if _is_path(catalogue, name):
+        plugin, given = catalogue.find("dataset", FOLDER_PLUGIN), {"path": name, **given}
+    else:
+        plugin = catalogue.find("dataset", entry.plugin if entry and entry.plugin else name)
+    return plugin, check(given, options_of(catalogue.load(plugin)), f"dataset {name!r}")
+
+
+def open_dataset(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Dataset:
+    """Let the plugin prepare what is missing, and return what it describes.
+
+    Raises:
+        ContractBroken: the plugin described something that is no dataset; the clause is named.
+        PluginBroken: the plugin raised something that is no ZooError.
+    """
+    plugin, checked = locate(catalogue, name, options)
+    prepare = catalogue.load(plugin)
+    root = zoo_home() / "datasets" / plugin.name
+    try:
+        dataset = prepare(root, **checked)
+    except (ZooError, KeyboardInterrupt):
+        raise
+    except Exception as exc:
+        raise PluginBroken(f"dataset {name!r} from {plugin.owner} failed: {type(exc).__name__}: {exc}") from exc
+    return _checked(dataset, f"dataset {name!r} from {plugin.owner}")
+
+
+def short_name(name: str) -> str:
+    """Return what a run's name says of the dataset: a folder's own name for a path."""
+    return Path(name).expanduser().resolve().name if _looks_like_path(name) else name.rpartition("/")[2]
+
+
+def _is_path(catalogue: Catalogue, name: str) -> bool:
+    return _looks_like_path(name) or (
+        Path(name).is_dir()
+        and name not in catalogue.registry.datasets
+        and all(p.name != name for p in catalogue.of_kind("dataset"))
+    )
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "~", os.sep)) or Path(name).is_absolute() or (os.sep in name and Path(name).is_dir())
+
+
+def _checked(dataset: object, owner: str) -> Dataset:
+    if not isinstance(dataset, Dataset):
+        raise ContractBroken(f"{owner} returned {type(dataset).__name__}, not a zoo.plugin.Dataset")
+    if not all(isinstance(c, str) for c in dataset.classes) or len(set(dataset.classes)) != len(dataset.classes):
+        raise ContractBroken(f"{owner}: classes must be different texts, got {dataset.classes!r}")
+    if len(dataset.classes) < 2:
+        raise DatasetInvalid(f"{owner} has {len(dataset.classes)} class; a classifier needs at least 2")
+    if "train" not in dataset.splits:
+        raise ContractBroken(f"{owner} has no split named 'train', only {sorted(dataset.splits)}")
+    for name, split in dataset.splits.items():
+        _check_split(split, f"{owner}, split {name!r}", len(dataset.classes), multi_label=dataset.multi_label)
+    return dataset
+
+
+def _check_split(split: Split, where: str, classes: int, *, multi_label: bool) -> None:
+    labels = split.labels
+    wanted = (np.uint8, (len(split), classes)) if multi_label else (np.int64, (len(split),))
+    if not isinstance(labels, np.ndarray) or labels.dtype != wanted[0] or labels.shape != wanted[1]:
+        got = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise ContractBroken(f"{where}: labels must be {np.dtype(wanted[0]).name} {list(wanted[1])}, got {got}")
+    if len(split) == 0:
+        raise DatasetInvalid(f"{where} holds no image")
+    limit = 2 if multi_label else classes
+    if labels.min() < 0 or labels.max() >= limit:
+        raise ContractBroken(f"{where}: labels must lie in 0..{limit - 1}, got {labels.min()}..{labels.max()}")

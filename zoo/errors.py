@@ -1,0 +1,97 @@
+"""Every error raised on purpose: one line that says what, where, and what to do now."""
+
+EXIT_DONE = 0
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_PROOF_FAILED = 3
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class ZooError(Exception):
+    """The root: anything a user can mend. The command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = EXIT_ERROR
+
+
+class UnknownName(ZooError):
+    """No plugin, model, target or run has that name."""
+
+
+class DuplicateName(ZooError):
+    """Two distributions claim one name."""
+
+
+class PluginBroken(ZooError):
+    """A plugin could not be imported, or raised where it should have answered."""
+
+
+class ContractBroken(ZooError):
+    """A plugin answered with something other than its contract promises."""
+
+
+class RegistryInvalid(ZooError):
+    """A registry.toml that cannot be read, or says something unknown."""
+
+
+class OptionInvalid(ZooError):
+    """An option with an unknown name, a wrong type or a value out of range."""
+
+
+class DatasetInvalid(ZooError):
+    """A dataset that cannot be trained on: missing, empty, one class, too many broken images."""
+
+
+class ImageUnreadable(ZooError):
+    """One image that cannot be decoded, completely and without guessing."""
+
+
+class WeightsUnavailable(ZooError):
+    """Pretrained weights that are neither in the cache nor within reach."""
+
+
+class CheckpointInvalid(ZooError):
+    """A weights file or checkpoint that is not ours, not whole, or not for this model."""
+
+
+class TrainingFailed(ZooError):
+    """Training cannot go on: the loss is not finite, or memory ran out."""
+
+
+class RunInvalid(ZooError):
+    """A run directory that is missing, unfinished or damaged."""
+
+
+class ArtifactInvalid(ZooError):
+    """An artifact directory that is missing, unfinished, damaged or changed since it was proven."""
+
+
+class ExportUnsupported(ZooError):
+    """The exporter cannot express this model in this format or precision."""
+
+
+class EnvironmentBroken(ZooError):
+    """The installation or the machine stands in the way: mismatched packages, a full disk, no permission."""
+
+
+class ProofFailed(ZooError):
+    """An artifact, plugin or dataset did not hold what was asked of it."""
+
+    exit_code = EXIT_PROOF_FAILED
+
+
+class Interrupted(ZooError):
+    """The user or the system asked to stop; the state is saved."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class Terminated(Interrupted):
+    """The same, asked for by SIGTERM."""
+
+    exit_code = EXIT_TERMINATED
+
+
+def first_line(exc: BaseException) -> str:
+    """Return what a foreign exception says, as far as it fits into one line of ours."""
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

@@ -1,0 +1,1 @@
+"""How good a model is: probabilities of a split, metrics, the report."""

@@ -1,0 +1,226 @@
+"""Run + exporter -> artifact: made aside, proven, and given its name only if the proof holds."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from zoo.artifact import REJECTED, Artifact, Manifest, Tensor, checksums, write_golden, write_manifest
+from zoo.errors import ContractBroken, OptionInvalid, PluginBroken, UnknownName, ZooError
+from zoo.files import replace_folder, scratch_folder, sha256
+from zoo.options import check, exporter_options
+from zoo.plugin import ExportRequest
+from zoo.proof import Contender, prove
+from zoo.run import now
+from zoo.trained import load_trained
+from zoo.verify import DEFAULT_MIN_SPEEDUP, Budget
+from zoo.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from zoo.artifact import Report
+    from zoo.catalogue import Catalogue
+    from zoo.plugin import Exporter
+    from zoo.run import Run
+    from zoo.target import Target
+    from zoo.trained import Trained
+
+YARDSTICK = "onnx"
+"""The exporter whose fp32 file every artifact is timed beside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSpec:
+    """What the user asked of an export."""
+
+    format: str
+    precision: str = ""
+    """Empty means the exporter's first."""
+    target: str = "host"
+    max_drop: float = Budget.max_drop
+    min_speedup: float | None = None
+    """None means the default: 1.0 for int8, not judged otherwise."""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """An export whose names and options were found good."""
+
+    catalogue: Catalogue
+    name: str
+    exporter: Exporter
+    precision: str
+    target: Target
+    budget: Budget
+    options: dict[str, Any]
+
+
+def export_run(
+    catalogue: Catalogue, run: Run, spec: ExportSpec, note: Callable[[str], None] = lambda text: None
+) -> tuple[Artifact, Manifest]:
+    """Export a run, prove the artifact, and return it; `manifest.report.accepted` tells the verdict.
+
+    An accepted artifact stands under `export/<exporter>-<precision>`, a refused one under the same name with
+    ".rejected"; an accepted one from before is then left as it is.
+
+    Raises:
+        UnknownName, OptionInvalid: a name, precision or option that there is not.
+        RunInvalid, DatasetInvalid: the run or its data is not what it was.
+        ExportUnsupported: the exporter cannot express this model.
+    """
+    job = _check(catalogue, spec)
+    trained = load_trained(catalogue, run)
+    final = run.export_folder / f"{job.name}-{job.precision}"
+    with scratch_folder(final) as folder:
+        note(f"exporting {run.path.name} to {job.name} {job.precision}")
+        model_file = _write_model(trained, job, folder)
+        with _contender(trained, job, model_file, note) as contender:
+            note(f"proving it on the {len(trained.data.splits['val'])} validation images")
+            report, golden = prove(trained, contender, job.budget)
+        write_golden(folder, golden)
+        manifest = _manifest(trained, job, model_file, report)
+        write_manifest(folder, manifest)
+        rejected = final.with_name(final.name + REJECTED)
+        replace_folder(folder, final if report.accepted else rejected)
+    return Artifact(final if report.accepted else rejected), manifest
+
+
+def prove_again(
+    catalogue: Catalogue, run: Run, artifact: Artifact, note: Callable[[str], None] = lambda text: None
+) -> Report:
+    """Prove an artifact once more from its own files and the run's data, as `export_run` did; nothing is written."""
+    manifest = artifact.manifest()
+    artifact.check_files(manifest)
+    spec = ExportSpec(
+        format=manifest.format, precision=manifest.precision, target=manifest.target, options=manifest.options
+    )
+    # Latency is measured and shown again, but a busy machine must not fail a file that has not changed.
+    job = replace(_check(catalogue, spec), budget=Budget(max_drop=manifest.report.max_drop, min_speedup=None))
+    trained = load_trained(catalogue, run)
+    with _contender(trained, job, artifact.path / manifest.model_file, note) as contender:
+        note(f"proving it on the {len(trained.data.splits['val'])} validation images")
+        report, _ = prove(trained, contender, job.budget)
+    return report
+
+
+def _check(catalogue: Catalogue, spec: ExportSpec) -> _Job:
+    exporter: Exporter = catalogue.get("exporter", spec.format)()
+    precision = spec.precision or exporter.precisions[0]
+    if precision not in exporter.precisions:
+        known = ", ".join(exporter.precisions)
+        raise UnknownName(f"exporter {spec.format!r} has no precision {precision!r}; it has {known}")
+    if not spec.max_drop >= 0:
+        raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
+    declared = exporter_options(exporter)
+    given = check(spec.options, declared, f"exporter {spec.format!r}")
+    speedup = spec.min_speedup if spec.min_speedup is not None else DEFAULT_MIN_SPEEDUP.get(precision)
+    return _Job(
+        catalogue=catalogue,
+        name=spec.format.rpartition("/")[2],
+        exporter=exporter,
+        precision=precision,
+        target=catalogue.target(spec.target),
+        budget=Budget(max_drop=spec.max_drop, min_speedup=speedup),
+        options={name: option.default for name, option in declared.items()} | given,
+    )
+
+
+def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
+    """Let the exporter write its model file into `folder`; return the file."""
+    out = folder / f"model{job.exporter.suffix}"
+    request = ExportRequest(
+        model=trained.shipped,
+        backbone=trained.backbone,
+        preprocess=trained.preprocess,
+        classes=trained.record.classes,
+        precision=job.precision,
+        calibration=trained.calibration,
+        target=job.target,
+        options=job.options,
+        multi_label=trained.record.multi_label,
+    )
+    try:
+        job.exporter.export(request, out)
+    except (ZooError, KeyboardInterrupt):
+        raise
+    except Exception as exc:
+        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise PluginBroken(
+            f"exporter {job.name!r} failed on {trained.record.model}: {reason}; nothing was kept"
+        ) from exc
+    if not out.is_file():
+        raise ContractBroken(f"exporter {job.name!r} did not write {out.name}")
+    return out
+
+
+@contextlib.contextmanager
+def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[str], None]) -> Iterator[Contender]:
+    """Open the artifact and, beside it, what it is to be measured against, all with the target's number of threads."""
+    threads = job.target.threads
+    with scratch_folder(trained.run.export_folder / "yardsticks") as folder:
+        own = _fp32_file(trained, job, folder / "own", note) if job.precision != "fp32" else None
+        common = _fp32_file(trained, _yardstick(job), folder / "common", note) if job.name != YARDSTICK else None
+        yield Contender(
+            predict=job.exporter.open(model_file, threads=threads),
+            model_file=model_file,
+            precision=job.precision,
+            threads=threads,
+            fp32=job.exporter.open(own, threads=threads) if own else None,
+            fp32_file=own,
+            onnxruntime_fp32=_yardstick(job).exporter.open(common, threads=threads) if common else None,
+            foreign_runtime=job.name != YARDSTICK,
+        )
+
+
+def _yardstick(job: _Job) -> _Job:
+    return replace(
+        _check(job.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name)), target=job.target
+    )
+
+
+def _fp32_file(trained: Trained, job: _Job, folder: Path, note: Callable[[str], None]) -> Path | None:
+    """Return the run's proven fp32 file of this format, or write one aside; None if the format has no fp32."""
+    if "fp32" not in job.exporter.precisions:
+        return None
+    proven = Artifact(trained.run.export_folder / f"{job.name}-fp32")
+    with contextlib.suppress(ZooError):
+        manifest = proven.manifest()
+        proven.check_files(manifest)
+        if manifest.lineage["weights"] == sha256(trained.run.best_file) and manifest.target == job.target.name:
+            return proven.path / manifest.model_file
+    note(f"writing {job.name} fp32 to compare with")
+    folder.mkdir()
+    return _write_model(trained, replace(job, precision="fp32"), folder)
+
+
+def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> Manifest:
+    height, width = trained.preprocess.size
+    plugin = job.catalogue.find("exporter", job.name)
+    return Manifest(
+        format=job.name,
+        precision=job.precision,
+        target=job.target.name,
+        input=Tensor(name="image", dtype="uint8", shape=(None, height, width, 3)),
+        output=Tensor(name="probabilities", dtype="float32", shape=(None, len(trained.record.classes))),
+        classes=trained.record.classes,
+        multi_label=trained.record.multi_label,
+        preprocess=trained.preprocess.to_json(),
+        files=checksums(model_file.parent),
+        model_file=model_file.name,
+        options=job.options,
+        lineage={
+            "run": trained.run.path.name,
+            "run_json": sha256(trained.run.record_file),
+            "weights": sha256(trained.run.best_file),
+            "dataset_fingerprint": trained.data.fingerprint,
+            "exporter": plugin.owner,
+            "versions": versions([plugin]),
+            "created": now(),
+        },
+        licenses=trained.record.licenses,
+        report=report,
+    )

@@ -1,0 +1,188 @@
+"""Everything that a plugin's author needs: the contracts, as types, and helpers to meet them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from zoo.errors import DatasetInvalid, ExportUnsupported, WeightsUnavailable
+from zoo.preprocess import Preprocess
+from zoo.target import Target
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "API_VERSION",
+    "BackboneFamily",
+    "Dataset",
+    "DatasetInvalid",
+    "ExportRequest",
+    "ExportUnsupported",
+    "Exporter",
+    "Image",
+    "Predictor",
+    "Preprocess",
+    "Split",
+    "Target",
+    "Tracker",
+    "WeightsUnavailable",
+    "image_folder",
+]
+
+API_VERSION = 1
+
+Image = Path | bytes | np.ndarray
+"""An image file, an encoded image, or RGB uint8 [H, W, 3]."""
+
+Predictor = Callable[[np.ndarray], np.ndarray]
+"""Raw pixels, uint8 [N, H, W, 3] RGB, to probabilities, float32 [N, classes]."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images and their labels, in one order."""
+
+    images: Sequence[Image]
+    """Lazy is fine: one image is asked for at a time, from several threads."""
+    labels: np.ndarray
+    """int64 [N], or uint8 [N, C] in {0, 1} if the dataset is multi-label."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a dataset plugin returns: classes, and at least a "train" split."""
+
+    classes: tuple[str, ...]
+    """The index in this tuple is the label; the order is frozen into every run."""
+    splits: Mapping[str, Split]
+    """"train", and "val" and "test" where the data has them; missing ones are cut from train."""
+    multi_label: bool = False
+    license: str = ""
+    homepage: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """A trained model and all that an exporter may want to know about it."""
+
+    model: torch.nn.Module
+    """On the CPU, in eval mode: uint8 [N, H, W, 3] to probabilities [N, C], with normalisation and softmax inside."""
+    backbone: torch.nn.Module
+    """Its core: float32 [N, 3, H, W] to logits [N, C]. An exporter that changes it wraps it with `preprocess.wrap`."""
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    precision: str
+    calibration: Callable[[], Iterator[np.ndarray]]
+    """A fresh pass over uint8 [n, H, W, 3] training images, resized as in evaluation."""
+    target: Target
+    options: Mapping[str, object] = field(default_factory=dict)
+    multi_label: bool = False
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A format. The entry point names a class that is made with no arguments.
+
+    A class may also have `export_options() -> Mapping[str, object]`: each `--export-option` with its default. A value
+    that a user gives must have the default's type; the request carries all options, given or not.
+    """
+
+    suffix: ClassVar[str]
+    """Of the model file, with the dot."""
+    precisions: ClassVar[tuple[str, ...]]
+    """Among "fp32", "fp16", "int8"; the first is the default."""
+
+    def export(self, request: ExportRequest, out: Path) -> None:
+        """Write `out` (and files beside it, named after it); raise ExportUnsupported where it cannot be done."""
+
+    def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
+        """Load a model file in its own runtime; `threads=0` leaves their number to the runtime."""
+
+
+class BackboneFamily(Protocol):
+    """Many backbones behind one entry point (group `zoo.backbone_families`), as timm has them.
+
+    Users write `NAME`, or `FAMILY/NAME` where a name alone could mean another. The module must not import anything
+    heavy: `names` and `suggested_pretrained` are called by `zoo list`.
+    """
+
+    def names(self) -> Sequence[str]:
+        """Return every architecture's name, sorted, without importing the library itself."""
+
+    def knows(self, name: str) -> bool:
+        """Tell whether `name` (perhaps with a tag for its weights) is one of the family."""
+
+    def create(
+        self,
+        name: str,
+        num_classes: int,
+        *,
+        pretrained: bool = True,
+        weights: Mapping[str, torch.Tensor] | None = None,
+        image_size: int | None = None,
+        **options: Any,
+    ) -> torch.nn.Module:
+        """Return float [N, 3, H, W] to logits [N, num_classes]; its `pretrained_cfg` tells how it likes its pixels.
+
+        Raises:
+            WeightsUnavailable: `pretrained` was asked for and the weights are out of reach.
+        """
+
+
+class Tracker(Protocol):
+    """Hears of a run while it trains."""
+
+    def start(self, run: Path, config: Mapping[str, object]) -> None:
+        """Take note that `run` begins, with its resolved options."""
+
+    def epoch(self, metrics: Mapping[str, float | int]) -> None:
+        """Take one epoch's metrics, the line that metrics.jsonl gets."""
+
+    def end(self, metrics: Mapping[str, object]) -> None:
+        """Take the final metrics; called once, also after an interruption (then empty)."""
+
+
+def image_folder(path: Path) -> tuple[tuple[str, ...], Split]:
+    """Read a folder with one sub-folder a class: classes sorted by name, files sorted by path, found at any depth.
+
+    Symbolic links to folders are not followed and hidden files are passed over, as is whatever has no image suffix.
+
+    Raises:
+        DatasetInvalid: no such folder, fewer than two classes, or a class without images.
+    """
+    if not path.is_dir():
+        raise DatasetInvalid(f"{path} is not a folder; give one that holds a sub-folder of images for each class")
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(folders) < 2:
+        found = ", ".join(p.name for p in folders) or "none"
+        raise DatasetInvalid(f"{path} needs a sub-folder for each of at least 2 classes, found: {found}")
+    files = [_image_files(folder) for folder in folders]
+    for folder, found_files in zip(folders, files, strict=True):
+        if not found_files:
+            raise DatasetInvalid(
+                f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); add some or remove it"
+            )
+    labels = np.repeat(np.arange(len(folders), dtype=np.int64), [len(f) for f in files])
+    return tuple(p.name for p in folders), Split(
+        images=[f for found_files in files for f in found_files], labels=labels
+    )
+
+
+def _image_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in found if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())

@@ -1,0 +1,188 @@
+"""A run directory: its layout, its record `run.json`, and finding one by name, by path, or the newest."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from zoo.config import TrainConfig
+from zoo.errors import CheckpointInvalid, RunInvalid
+from zoo.files import write_json
+from zoo.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
+
+    from zoo.catalogue import Catalogue
+
+SCHEMA = 1
+
+
+class RunRecord(BaseModel):
+    """`run.json`: a run is finished exactly when this file exists."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    model: str
+    dataset: str
+    classes: tuple[str, ...]
+    multi_label: bool = False
+    preprocess: dict[str, Any]
+    config: dict[str, Any]
+    origins: dict[str, str] = {}
+    chosen: dict[str, str] = {}
+    """What `auto` came to: device, precision, layout."""
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    dataset_fingerprint: str = ""
+    dataset_sizes: dict[str, int] = {}
+    skipped_images: dict[str, str] = {}
+    licenses: dict[str, str] = {}
+    parameters: int = 0
+    git_commit: str = ""
+    created: str = ""
+
+
+class Run:
+    """One run directory; what is in it is found through these paths only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record_file = path / "run.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.best_file = path / "best.safetensors"
+        self.checkpoint_file = path / "last.ckpt"
+        self.report_file = path / "report.html"
+        self.export_folder = path / "export"
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.record_file.is_file()
+
+    def record(self) -> RunRecord:
+        """Read `run.json`.
+
+        Raises:
+            RunInvalid: there is none, or it is damaged or of a later schema.
+        """
+        if not self.finished:
+            raise RunInvalid(self._why_unfinished())
+        try:
+            record = RunRecord.model_validate(json.loads(self.record_file.read_text()))
+        except (OSError, ValueError, RecursionError) as exc:
+            detail = exc.errors()[0]["msg"] if isinstance(exc, ValidationError) else str(exc)
+            raise RunInvalid(f"{self.record_file} is damaged: {detail}; train again") from exc
+        if record.schema_version > SCHEMA:
+            raise RunInvalid(
+                f"{self.record_file} has schema {record.schema_version}, newer than this zoo; upgrade edgezoo"
+            )
+        if not self.best_file.is_file():
+            raise RunInvalid(f"{self.best_file} is missing; put it back or train again")
+        return record
+
+    def write_record(self, record: RunRecord) -> None:
+        """Declare the run finished; the last file that training writes."""
+        write_json(self.record_file, {**record.model_dump(mode="json", by_alias=True)})
+
+    def shipped_model(self, catalogue: Catalogue) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """Return the model that ships (eval mode, on the CPU, best weights) and the backbone inside it.
+
+        Raises:
+            RunInvalid: the run is not finished.
+            CheckpointInvalid: the weights do not belong to the model.
+        """
+        from zoo.model import BackboneRequest, build_backbone
+        from zoo.weights import load_weights
+
+        record = self.record()
+        config = TrainConfig.model_validate(record.config)
+        request = BackboneRequest(
+            num_classes=len(record.classes), image_size=config.image_size, options=config.backbone_options
+        )
+        backbone, _ = build_backbone(catalogue, catalogue.backbone(record.model), request)
+        try:
+            backbone.load_state_dict(load_weights(self.best_file))
+        except RuntimeError as exc:
+            raise CheckpointInvalid(
+                f"{self.best_file} does not fit {record.model}: {str(exc).splitlines()[-1].strip()}"
+            ) from exc
+        backbone.eval().requires_grad_(False)
+        shipped = Preprocess.from_json(record.preprocess).wrap(backbone, multi_label=record.multi_label)
+        return shipped.eval(), backbone
+
+    def _why_unfinished(self) -> str:
+        if not self.path.is_dir():
+            return f"{self.path}: no such run; `zoo list runs` shows what there is"
+        if self.checkpoint_file.is_file():
+            return f"{self.path} is not finished; go on with `zoo train --resume --name {self.path.name}`"
+        return f"{self.path} holds no finished run (no run.json); train one with `zoo train`"
+
+
+def now() -> str:
+    """Return the time as ISO 8601, in UTC, to the microsecond: runs made within a second keep their order."""
+    return datetime.now(UTC).isoformat()
+
+
+def list_runs(root: Path) -> list[Run]:
+    """Return the finished runs below `root`, the newest first; damaged ones are passed over."""
+    found = []
+    for path in root.iterdir() if root.is_dir() else []:
+        run = Run(path)
+        try:
+            found.append((run.record().created, run))
+        except RunInvalid:
+            continue
+    return [run for _, run in sorted(found, key=lambda pair: pair[0], reverse=True)]
+
+
+def find_run(given: str | None, root: Path) -> Run:
+    """Return the run of that path or name; the newest finished one if none is given.
+
+    Raises:
+        RunInvalid: there is none.
+    """
+    if given is None:
+        runs = list_runs(root)
+        if not runs:
+            raise RunInvalid(f"no finished run in {root}; train one with `zoo train`, or name its folder with --runs")
+        return runs[0]
+    for path in (Path(given), root / given):
+        if path.is_dir():
+            return Run(path)
+    names = [run.path.name for run in list_runs(root)]
+    close = difflib.get_close_matches(given, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`zoo list runs` shows what there is"
+    raise RunInvalid(f"no run is named {given!r} in {root}; {hint}")
+
+
+def find_unfinished(name: str | None, root: Path) -> Run:
+    """Return the run of that name, or the unfinished one that was written last.
+
+    Raises:
+        RunInvalid: there is none, or it is finished.
+    """
+    if name:
+        run = find_run(name, root)
+        if run.finished:
+            raise RunInvalid(f"{run.path} is finished; there is nothing to resume")
+        return run
+    found = [Run(path) for path in (root.iterdir() if root.is_dir() else []) if path.is_dir()]
+    unfinished = [run for run in found if not run.finished and run.checkpoint_file.is_file()]
+    if not unfinished:
+        raise RunInvalid(f"no unfinished run in {root}; start one with `zoo train MODEL --dataset NAME`")
+    return max(unfinished, key=lambda run: run.checkpoint_file.stat().st_mtime)
+
+
+def default_name(model: str, dataset: str) -> str:
+    """Return MODEL-DATASET-TIME, with nothing that a folder's name could not hold."""
+    stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
+    return re.sub(r"[^\w.+-]+", "_", f"{model}-{dataset}-{stamp}")

@@ -1,0 +1,139 @@
+"""The configuration made into torch and timm pieces: device, precision, loss, optimizer, schedule."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from zoo.errors import OptionInvalid, first_line
+from zoo.shipped import Normalise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from timm.scheduler import CosineLRScheduler
+
+    from zoo.config import TrainConfig
+    from zoo.preprocess import Preprocess
+    from zoo.train.state import TrainState
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Layout = Literal["nchw", "nhwc"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What `auto` came to on this machine; written into the run, and kept by a resume."""
+
+    device: str
+    precision: Precision
+    layout: Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that the loop needs besides the state and the data."""
+
+    epochs: int
+    steps_per_epoch: int
+    patience: int
+    clip_grad: float
+    device: torch.device
+    precision: Precision
+    layout: Layout
+    loss: torch.nn.Module
+    normalise: Normalise
+    schedule: CosineLRScheduler
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which forward passes run."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    def to_input(self, images: np.ndarray) -> torch.Tensor:
+        """Move uint8 [N, H, W, 3] to the device and normalise it there to float32 [N, 3, H, W]."""
+        pixels: torch.Tensor = self.normalise(torch.from_numpy(images).to(self.device, non_blocking=True))
+        return pixels if self.layout == "nhwc" else pixels.contiguous()
+
+    def set_learning_rates(self, state: TrainState) -> None:
+        """Give each parameter group of the optimizer the rate of the state's step."""
+        self.schedule.step_update(state.global_step(self.steps_per_epoch))
+
+
+def choose(config: TrainConfig) -> Chosen:
+    """Replace every `auto` by what this machine does best.
+
+    Raises:
+        OptionInvalid: a device that is not there.
+    """
+    device = config.device if config.device != "auto" else _best_device()
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise OptionInvalid(f"--device {device} cannot be used here: {first_line(exc)}; try --device cpu") from exc
+    precision = config.precision if config.precision != "auto" else ("bf16" if _has_bf16(device) else "fp32")
+    if precision == "fp16" and device == "cpu":
+        raise OptionInvalid("--precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+    # Pixels arrive channels last, and that is the faster layout for convolutions wherever bf16 is (measured).
+    layout = (
+        config.layout if config.layout != "auto" else ("nchw" if precision == "fp32" and device == "cpu" else "nhwc")
+    )
+    return Chosen(device=device, precision=precision, layout=layout)
+
+
+def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW with weight decay on weights only, not on norms and biases."""
+    from timm.optim import create_optimizer_v2
+
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, fused=True
+    )
+    return optimizer
+
+
+def make_plan(
+    config: TrainConfig, chosen: Chosen, preprocess: Preprocess, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+) -> Plan:
+    """Put the pieces together; the schedule is counted in steps: linear warm-up, then a cosine to 1 % of the rate."""
+    from timm.scheduler import CosineLRScheduler
+
+    steps = max(2, config.epochs * steps_per_epoch)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
+    schedule = CosineLRScheduler(
+        optimizer,
+        t_initial=steps,
+        lr_min=config.lr / 100,
+        warmup_t=warmup,
+        warmup_lr_init=config.lr / 100,
+        warmup_prefix=False,
+        t_in_epochs=False,
+    )
+    return Plan(
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        patience=config.patience,
+        clip_grad=config.clip_grad,
+        device=torch.device(chosen.device),
+        precision=chosen.precision,
+        layout=chosen.layout,
+        loss=torch.nn.CrossEntropyLoss(label_smoothing=config.label_smoothing).to(chosen.device),
+        normalise=Normalise(preprocess).to(chosen.device),
+        schedule=schedule,
+    )
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _has_bf16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

@@ -1,0 +1,123 @@
+"""Everything that moves while training, and everything a resume needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo.errors import CheckpointInvalid
+from zoo.files import write_atomic
+from zoo.weights import load_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from timm.utils import ModelEmaV3
+
+SCHEMA = 1
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Weights, their moving average, optimizer, and the place in the run."""
+
+    model: torch.nn.Module
+    """float32 [N, 3, H, W] to logits [N, C], on the device."""
+    ema: ModelEmaV3 | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    """Whole epochs behind us."""
+    step: int = 0
+    """Steps done inside the current epoch."""
+    best_top1: float = -1.0
+    best_loss: float = float("inf")
+    stale_epochs: int = 0
+    totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    """Of the current epoch: loss times images, images that were right, images."""
+
+    def count(self, loss: torch.Tensor, correct: torch.Tensor, images: int) -> None:
+        """Take note of one step."""
+        if self.totals.device != loss.device:
+            self.totals = self.totals.to(loss.device)
+        self.totals += torch.stack(
+            [loss.double() * images, correct.double(), correct.new_tensor(images, dtype=torch.float64)]
+        )
+        self.step += 1
+
+    def means(self) -> tuple[float, float]:
+        """Return mean loss and top-1 of the current epoch so far."""
+        loss, correct, images = self.totals.tolist()
+        return loss / max(images, 1), correct / max(images, 1)
+
+    def global_step(self, steps_per_epoch: int) -> int:
+        """Return the number of steps since the run began."""
+        return self.epoch * steps_per_epoch + self.step
+
+    def weights_to_ship(self) -> torch.nn.Module:
+        """Return the moving average where there is one, else the model."""
+        return self.model if self.ema is None else self.ema.module
+
+    def end_epoch(self, val_top1: float, val_loss: float) -> bool:
+        """Go to the start of the next epoch; tell whether this one was the best: by top-1, then by loss."""
+        best = (val_top1, -val_loss) > (self.best_top1, -self.best_loss)
+        if best:
+            self.best_top1, self.best_loss = val_top1, val_loss
+        self.stale_epochs = 0 if best else self.stale_epochs + 1
+        self.epoch, self.step = self.epoch + 1, 0
+        self.totals = torch.zeros_like(self.totals)
+        return best
+
+    def save(self, path: Path, about: dict[str, Any]) -> None:
+        """Write a checkpoint, atomically; `about` holds plain values that say what it belongs to."""
+        payload = {
+            "schema": SCHEMA,
+            "about": about,
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "place": {
+                name: getattr(self, name) for name in ("epoch", "step", "best_top1", "best_loss", "stale_epochs")
+            },
+            "totals": self.totals.cpu(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        write_atomic(path, lambda file: torch.save(payload, file))
+
+    def load(self, payload: dict[str, Any]) -> None:
+        """Take everything back, random state included."""
+        self.model.load_state_dict(payload["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(payload["ema"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        self.scaler.load_state_dict(payload["scaler"])
+        for name, value in payload["place"].items():
+            setattr(self, name, value)
+        self.totals = payload["totals"]
+        torch.set_rng_state(payload["rng"])
+        if payload["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(payload["cuda_rng"])
+
+
+def make_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, ema_decay: float, fp16: bool) -> TrainState:
+    """Return the state of a run that has not begun."""
+    from timm.utils import ModelEmaV3
+
+    ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
+    return TrainState(model=model, ema=ema, optimizer=optimizer, scaler=torch.amp.GradScaler("cuda", enabled=fp16))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read `last.ckpt`.
+
+    Raises:
+        CheckpointInvalid: missing, damaged, or not one of ours.
+    """
+    payload = load_checkpoint(path)
+    if payload.get("schema") != SCHEMA or "about" not in payload:
+        raise CheckpointInvalid(f"{path} is no checkpoint of a zoo run (schema {payload.get('schema')!r}); train anew")
+    return payload

@@ -1,0 +1,77 @@
+"""A finished run, loaded: the model that ships, and the very data it was trained and validated on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.config import TrainConfig
+from zoo.data.decode import to_rgb
+from zoo.data.loader import worker_count
+from zoo.data.prepared import PreparedData, prepare
+from zoo.data.source import open_dataset
+from zoo.errors import DatasetInvalid
+from zoo.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+
+    from zoo.catalogue import Catalogue
+    from zoo.run import Run, RunRecord
+
+CALIBRATION_IMAGES = 256
+CALIBRATION_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What evaluation, export and proof start from."""
+
+    run: Run
+    record: RunRecord
+    shipped: torch.nn.Module
+    """uint8 [N, H, W, 3] to probabilities, on the CPU, in eval mode."""
+    backbone: torch.nn.Module
+    preprocess: Preprocess
+    data: PreparedData
+    workers: int
+
+    def calibration(self) -> Iterator[np.ndarray]:
+        """Yield uint8 [n, H, W, 3] training images, chosen from the seed, prepared as in evaluation."""
+        train = self.data.splits["train"]
+        chosen = np.random.default_rng(self.record.seed).permutation(len(train))[:CALIBRATION_IMAGES]
+        for begin in range(0, len(chosen), CALIBRATION_BATCH):
+            batch = chosen[begin : begin + CALIBRATION_BATCH]
+            yield np.stack([self.preprocess.prepare(to_rgb(train.images[int(i)])) for i in batch])
+
+
+def load_trained(catalogue: Catalogue, run: Run) -> Trained:
+    """Load a run's model and data.
+
+    Raises:
+        RunInvalid, CheckpointInvalid: the run is not finished, or damaged.
+        DatasetInvalid: the data is not what the run was trained on.
+    """
+    record = run.record()
+    shipped, backbone = run.shipped_model(catalogue)
+    config = TrainConfig.model_validate(record.config)
+    dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
+    data = prepare(dataset, config.dataset, seed=config.seed)
+    if data.fingerprint != record.dataset_fingerprint:
+        raise DatasetInvalid(
+            f"dataset {config.dataset!r} is not what {run.path} was trained on (images were added, removed "
+            "or changed); restore it, or train again"
+        )
+    return Trained(
+        run=run,
+        record=record,
+        shipped=shipped,
+        backbone=backbone,
+        preprocess=Preprocess.from_json(record.preprocess),
+        data=data,
+        workers=worker_count(config.workers),
+    )

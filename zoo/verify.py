@@ -1,0 +1,149 @@
+"""Artifact against reference, as arrays: the comparison, and findings with limits. Decides; never prints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.artifact import Agreement, ClassChange, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DIFFERENCE_LIMITS = {"fp32": 5e-3, "fp16": 5e-2}
+"""Largest change of any probability; int8 is judged by accuracy alone, since its probabilities move by design."""
+BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2}
+BATCH_LIMIT_INT8 = 5e-2
+DEFAULT_MAX_DROP = 1.0
+DEFAULT_MIN_SPEEDUP = {"int8": 1.0}
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the user allows."""
+
+    max_drop: float = DEFAULT_MAX_DROP
+    """Points of top-1."""
+    min_speedup: float | None = None
+    """Over fp32 of the same format in the same runtime; None means that speed is not judged."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something measured beyond its limit."""
+
+    what: str
+    measured: float
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.measured:.4g}, limit {self.limit:.4g}"
+
+
+def compare(labels: np.ndarray, reference: np.ndarray, artifact: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the accuracy part of a report.
+
+    Args:
+        labels: int64 [N].
+        reference: float32 [N, C], eager fp32.
+        artifact: float32 [N, C]; a NaN counts as wrong and as a difference of 1, the largest there is.
+        classes: The C names.
+    """
+    right_before, right_after = _right(labels, reference), _right(labels, artifact)
+    lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
+    agreement = agree(reference, artifact)
+    return {
+        "images": len(labels),
+        "reference_top1": float(right_before.mean()),
+        "artifact_top1": float(right_after.mean()),
+        "drop": 100 * (lost - gained) / len(labels),
+        "drop_interval": drop_interval(lost, gained, len(labels)),
+        "flips": agreement.flips,
+        "max_probability_difference": agreement.max_probability_difference,
+        "per_class": {
+            name: ClassChange(
+                images=int(members.sum()),
+                reference_top1=float(right_before[members].mean()),
+                artifact_top1=float(right_after[members].mean()),
+            )
+            for i, name in enumerate(classes)
+            if (members := labels == i).any()
+        },
+    }
+
+
+def agree(one: np.ndarray, other: np.ndarray) -> Agreement:
+    """Return flips and the largest difference of two float32 [N, C]."""
+    gap = np.abs(one.astype(np.float64) - other)
+    worst = float(np.where(np.isfinite(gap), gap, 1.0).max())
+    flips = int((_top(one) != _top(other)).sum())
+    return Agreement(flips=flips, max_probability_difference=worst)
+
+
+def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
+    """Return the 95 % interval of a drop in points, from paired outcomes.
+
+    Args:
+        lost: Images that only the reference got right.
+        gained: Images that only the artifact got right.
+        images: All of them.
+
+    The Wald interval with half an image added to each of the four cells (Agresti and Min, "Simple improved confidence
+    intervals for comparing matched proportions", Statistics in Medicine 24, 2005): honest also where nothing changed.
+    """
+    b, c, n = lost + 0.5, gained + 0.5, images + 2
+    centre = (b - c) / n
+    half = Z_95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0.0)) / n
+    return (100 * max(centre - half, -1.0), 100 * min(centre + half, 1.0))
+
+
+def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[Finding]:
+    """Return everything in the numbers of a report that is beyond its limit; none means accepted.
+
+    Args:
+        report: The keys of `Report`, as far as they were measured.
+        budget: What the user allows.
+        precision: Of the artifact.
+    """
+    checks = [Finding("drop of top-1 in points", report["drop"], budget.max_drop)]
+    if precision in DIFFERENCE_LIMITS:
+        limit = DIFFERENCE_LIMITS[precision]
+        checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
+    for size, difference in report["batches"].items():
+        limit = BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8)
+        checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
+    over = [f for f in checks if not f.measured <= f.limit]
+    speedup = report.get("speedup")
+    if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:
+        over.append(Finding("speed over fp32", speedup, budget.min_speedup))
+    return over
+
+
+def differing(stored: Report, fresh: Report) -> list[str]:
+    """Return the numbers of a stored report that a new proof does not give again, each as one line; latency aside.
+
+    Counts must be equal; probabilities may differ by 1e-3, which other processors bring about.
+    """
+    lines = []
+    for name in ("images", "reference_top1", "artifact_top1", "drop", "flips", "size_bytes", "per_class"):
+        before, after = getattr(stored, name), getattr(fresh, name)
+        if before != after:
+            lines.append(f"{name} was {before}, is {after}" if name != "per_class" else "per_class has changed")
+    gap = abs(stored.max_probability_difference - fresh.max_probability_difference)
+    if gap > 1e-3:
+        lines.append(f"max_probability_difference moved by {gap:.2g}")
+    return lines
+
+
+def _top(probabilities: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(probabilities).all(1)
+    return np.where(finite, np.nan_to_num(probabilities).argmax(1), -1)
+
+
+def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    right: np.ndarray = _top(probabilities) == labels
+    return right

@@ -1,0 +1,55 @@
+"""What a run or an artifact was made with: interpreter, packages, commit, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Plugin
+
+PACKAGES = ("edgezoo", "torch", "timm", "albumentations", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
+
+
+def versions(plugins: list[Plugin]) -> dict[str, str]:
+    """Return the versions of python, the libraries that matter, and the distributions of `plugins`."""
+    found = {"python": platform.python_version()}
+    for package in (*PACKAGES, *(p.distribution for p in plugins)):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str:
+    """Return the commit of the current folder, empty outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine() -> dict[str, object]:
+    """Return what a latency figure must be read with."""
+    return {
+        "processor": _processor(),
+        "arch": platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
