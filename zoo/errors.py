@@ -94,4 +94,4 @@ class Terminated(Interrupted):
 
 def first_line(exc: BaseException) -> str:
     """Return what a foreign exception says, as far as it fits into one line of ours."""
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+    return next((line.strip().rstrip(".") for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid, PluginBroken, ZooError
-from zoo.options import check, options_of
+from zoo.options import OFFERED_BY_ZOO, check, options_of
 from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.plugin import BackboneFamily
+
+
+RESERVED = OFFERED_BY_ZOO | {"name", "num_classes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ def build_backbone(
         PluginBroken: it raised something that is no ZooError.
     """
     owner = f"model {choice.name!r}"
+    for name in RESERVED & request.options.keys():
+        raise OptionInvalid(f"{name} is no option of {owner}; `zoo train --help` lists what sets it")
     plugin = catalogue.load(choice.plugin)
     try:
         backbone = _family_member(plugin, choice, request) if choice.member else _plain(plugin, choice, request)

@@ -51,7 +51,9 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
         return eval(parameter.annotation, getattr(inspect.unwrap(function), "__globals__", {}))
     except Exception as exc:
         name = getattr(function, "__qualname__", repr(function))
-        raise ContractBroken(f"option {parameter.name!r} of {name} has an annotation that cannot be read: {exc}") from exc
+        raise ContractBroken(
+            f"option {parameter.name!r} of {name} has an annotation that cannot be read: {exc}"
+        ) from exc
 
 
 def exporter_options(exporter: object) -> dict[str, Option]:

@@ -32,6 +32,7 @@ __all__ = [
     "Target",
     "Tracker",
     "WeightsUnavailable",
+    "image_files",
     "image_folder",
 ]
 
@@ -168,7 +169,7 @@ def image_folder(path: Path) -> tuple[tuple[str, ...], Split]:
     if len(folders) < 2:
         found = ", ".join(p.name for p in folders) or "none"
         raise DatasetInvalid(f"{path} needs a sub-folder for each of at least 2 classes, found: {found}")
-    files = [_image_files(folder) for folder in folders]
+    files = [image_files(folder) for folder in folders]
     for folder, found_files in zip(folders, files, strict=True):
         if not found_files:
             raise DatasetInvalid(
@@ -180,7 +181,8 @@ def image_folder(path: Path) -> tuple[tuple[str, ...], Split]:
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Return the files with an image suffix at any depth, sorted; hidden ones and links to folders are passed over."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

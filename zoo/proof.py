@@ -169,8 +169,9 @@ def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict
     timings.setdefault("fp32", timings["artifact"])
     if not contender.foreign_runtime:
         timings.setdefault("onnxruntime_fp32", timings["fp32"])
+    order = [name for name in ("artifact", "fp32", "onnxruntime_fp32", "eager_fp32") if name in timings]
     return {
-        "latency_ms": {name: _milliseconds(timings) for name, timings in timings.items()},
+        "latency_ms": {name: _milliseconds(timings[name]) for name in order},
         "speedup": round(timings["artifact"].speedup_over(timings["fp32"]), 3),
     }
 

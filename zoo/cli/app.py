@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from zoo import __version__
 from zoo.cli import bench, doctor, evaluate, export, listing, predict, show, train, verify
+from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Globals:
 
 class OneLineErrors(TyperGroup):
     """Print any error as one line; `--debug` lets the traceback through."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the global options, taken as they are typed."""
+        return keep_text(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and turn what it raises into an exit code."""
@@ -85,13 +90,13 @@ def _print_version(value: bool) -> None:
 def main(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    registry: Annotated[Path | None, typer.Option(help="A registry.toml to lay over the built-in one.")] = None,
+    registry: Annotated[str | None, typer.Option(help="A registry.toml to lay over the built-in one.")] = None,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Take the global options."""
-    ctx.obj = Globals(debug, registry)
+    ctx.obj = Globals(debug, Path(registry) if registry else None)
 
 
 app.command("train")(train.train_cli)
@@ -100,6 +105,6 @@ app.command("export")(export.export_cli)
 app.command("verify")(verify.verify_cli)
 app.command("predict")(predict.predict_cli)
 app.command("bench")(bench.bench_cli)
-app.command("list")(listing.list_cli)
+app.command("list", cls=PlainCommand)(listing.list_cli)
 app.command("show")(show.show_cli)
 app.command("doctor")(doctor.doctor_cli)

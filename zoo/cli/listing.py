@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import fnmatch
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zoo.cli.options import Json, Runs
+from zoo.cli.options import Json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from zoo.catalogue import Catalogue
 
 Row = dict[str, Any]
@@ -33,13 +33,20 @@ class Kind(enum.StrEnum):
 
 def list_cli(
     ctx: typer.Context,
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[
+        str, typer.Argument(help=f"One of {', '.join(Kind)}.", autocompletion=lambda: list(Kind), show_default=False)
+    ] = "",
     pattern: Annotated[str, typer.Argument(help="Only names like this, for example 'resnet*'.")] = "*",
-    runs: Runs = None,
+    runs: Annotated[str | None, typer.Option(help="The folder of all runs [default: $ZOO_RUNS, else ./runs].")] = None,
     json: Json = False,
 ) -> None:
     """List models, datasets, augmentations, exporters, recipes, targets or runs."""
-    rows = [row for row in _rows(ctx.obj.catalogue(), kind, runs) if fnmatch.fnmatch(row["name"], pattern)]
+    if kind not in list(Kind):
+        close = difflib.get_close_matches(kind, Kind, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"write one of {', '.join(Kind)}"
+        raise typer.BadParameter(f"{kind!r} cannot be listed; {hint}", param_hint="KIND")
+    kind, root = Kind(kind), Path(runs) if runs else None
+    rows = [row for row in _rows(ctx.obj.catalogue(), kind, root) if fnmatch.fnmatch(row["name"], pattern)]
     if json:
         from zoo.cli.output import print_json
 

@@ -25,12 +25,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     from rich.table import Table
 
     cells = [[_cell(value) for value in row] for row in rows]
-    table = Table(box=box.SIMPLE, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(_is_numeric(row[index]) for row in cells)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
+    if title:
+        stdout().print(title, style="bold")
     stdout().print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +29,7 @@ class Augmentation(Protocol):
     """What an augmentation plugin makes: an albumentations.Compose."""
 
     def __call__(self, *, image: np.ndarray) -> dict[str, Any]: ...
-    def set_random_seed(self, seed: int) -> None: ...
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None: ...
 
 
 def worker_count(asked: int) -> int:
@@ -67,8 +68,9 @@ class TrainLoader:
     def _batch(self, augmentation: Augmentation, epoch: int, indices: np.ndarray) -> Batch:
         pixels = np.empty((len(indices), *self.size, 3), np.uint8)
         for row, index in enumerate(indices):
-            seed = np.random.SeedSequence([self.seed, epoch, int(index)]).generate_state(1)[0]
-            augmentation.set_random_seed(int(seed))
+            own = np.random.default_rng([self.seed, epoch, int(index)])
+            # One generator for all: `set_random_seed` would give every transform the same numbers, and so tie them.
+            augmentation.set_random_state(own, random.Random(int(own.integers(2**63))))
             image = augmentation(image=to_rgb(self.split.images[int(index)]))["image"]
             if image.dtype != np.uint8 or image.shape != pixels.shape[1:]:
                 got, wanted = list(image.shape), list(pixels.shape[1:])

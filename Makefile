@@ -1,0 +1,44 @@
+# Every target sets up what it needs: the first call makes .venv from requirements.lock, later ones find it there.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench lock clean
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+# The stamp is newer than the lock exactly when what is installed is what the lock says.
+.venv/.installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: .venv/.installed  ## Make .venv and install everything
+
+demo: setup  ## Train on real digits, export, prove, classify: about two minutes
+	@$(BIN)/python docs/demo.py
+
+test: setup  ## Every fast test
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup  ## The proofs that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff, and mypy strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup  ## Every speed claim, as a ratio
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: setup  ## Resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --extra dev --no-header --no-annotate --no-emit-index-url \
+	  --output-file requirements.lock pyproject.toml
+
+clean:  ## Remove .venv and what tools left behind
+	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache

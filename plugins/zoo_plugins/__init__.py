@@ -1,0 +1,1 @@
+"""First-party datasets, augmentations and backbones, behind the same entry points as everybody else's."""

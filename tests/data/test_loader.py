@@ -1,0 +1,114 @@
+"""Batches: the same bytes for any number of workers, from any step, and the device's own pixels in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zoo.data.loader import TrainLoader, evaluation_batches, in_order
+from zoo.errors import ContractBroken
+from zoo.plugin import Split
+from zoo.preprocess import Preprocess
+
+
+def make_split(count: int = 50) -> Split:
+    rng = np.random.default_rng(0)
+    return Split(images=[rng.integers(0, 256, (20, 24, 3), np.uint8) for _ in range(count)], labels=np.arange(count))
+
+
+def loader(workers: int, **changes: Any) -> TrainLoader:
+    from zoo_plugins.augmentations import standard
+
+    settings: dict[str, Any] = {"split": make_split(), "size": (16, 16), "batch_size": 8, "seed": 3, "workers": workers}
+    settings["augmentation"] = lambda: standard(16, 16)
+    return TrainLoader(**{**settings, **changes})
+
+
+def stream(workers: int, epochs: int = 3) -> bytes:
+    batches = loader(workers)
+    return b"".join(p.tobytes() + y.tobytes() for epoch in range(epochs) for p, y in batches.epoch(epoch))
+
+
+def test_workers_do_not_change_a_byte() -> None:
+    assert stream(0) == stream(1) == stream(4)
+
+
+def test_any_step_can_be_the_first() -> None:
+    whole = list(loader(2).epoch(5))
+    for start in (1, 3, len(whole)):
+        rest = list(loader(0).epoch(5, start=start))
+        assert len(rest) == len(whole) - start
+        for (a, b), (c, d) in zip(rest, whole[start:], strict=True):
+            assert np.array_equal(a, c)
+            assert np.array_equal(b, d)
+
+
+def test_transforms_do_not_share_their_draws() -> None:
+    import albumentations as A
+
+    seen: list[tuple[float, float]] = []
+
+    class Note(A.ImageOnlyTransform):  # type: ignore[misc]
+        def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+            self.drawn = float(self.random_generator.uniform())
+            return img
+
+    first, second = Note(p=1), Note(p=1)
+
+    class Pair(A.Compose):  # type: ignore[misc]
+        def __call__(self, *, image: np.ndarray) -> dict[str, Any]:
+            super().__call__(image=image)
+            seen.append((first.drawn, second.drawn))
+            return {"image": image[:16, :16]}
+
+    list(loader(0, augmentation=lambda: Pair([first, second])).epoch(0))
+    one, other = np.array(seen).T
+    assert len(set(one.tolist())) == len(one)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.5
+
+
+def test_epochs_differ_in_order_and_in_pixels() -> None:
+    (first, a), (second, b) = next(iter(loader(0).epoch(0))), next(iter(loader(0).epoch(1)))
+    assert a.tolist() != b.tolist()
+    assert not np.array_equal(first, second)
+
+
+def test_an_epoch_is_whole_batches_of_different_images() -> None:
+    labels = np.concatenate([y for _, y in loader(1).epoch(0)])
+    assert len(labels) == 48
+    assert len(set(labels.tolist())) == 48
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda i: i[..., 0], lambda i: i[:8], lambda i: i.astype(np.float32)], ids=["grey", "small", "float"]
+)
+def test_an_augmentation_that_breaks_its_contract_is_named(wrong: Any) -> None:
+    class Broken:
+        def __call__(self, *, image: np.ndarray) -> dict[str, Any]:
+            return {"image": wrong(np.zeros((16, 16, 3), np.uint8))}
+
+        def set_random_state(self, random_generator: object, py_random: object) -> None:
+            pass
+
+    with pytest.raises(ContractBroken, match="expected uint8"):
+        list(loader(1, augmentation=Broken).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_evaluation_keeps_order_and_leaves_nothing_out(workers: int) -> None:
+    split, preprocess = make_split(13), Preprocess(size=(16, 16))
+    found = list(evaluation_batches(split, preprocess, batch_size=5, workers=workers))
+    assert [len(p) for p, _ in found] == [5, 5, 3]
+    assert np.concatenate([y for _, y in found]).tolist() == list(range(13))
+    pixels = np.concatenate([p for p, _ in found])
+    assert np.array_equal(pixels[7], preprocess.prepare(np.asarray(split.images[7])))
+
+
+def test_a_fault_in_a_worker_reaches_the_reader() -> None:
+    def fail(_: np.ndarray) -> Any:
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        list(in_order(fail, [np.arange(2)] * 5, workers=2))

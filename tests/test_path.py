@@ -1,0 +1,61 @@
+"""The tour: from a dataset to a proven file and its answers, one step a line. Start reading here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+from zoo.artifact import Artifact
+from zoo.cli.train import resolve_options
+from zoo.data.prepared import prepare
+from zoo.data.source import open_dataset
+from zoo.evaluate.subject import evaluate
+from zoo.export import ExportSpec, export_run
+from zoo.predict import predict_files
+from zoo.reproof import verify_artifact
+from zoo.train.session import start_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.catalogue import Catalogue
+
+
+def test_from_dataset_to_proven_artifact(catalogue: Catalogue, tmp_path: Path) -> None:
+    # A name becomes a plugin's description of the data, and that becomes three clean splits.
+    data = prepare(open_dataset(catalogue, "digits", {}), "digits", seed=0)
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 1439, "val": 179, "test": 179}
+
+    # Options come in layers: defaults, the model's recipe, the command line. Each value knows its origin.
+    options = resolve_options(catalogue, {"model": "tiny", "dataset": "digits", "epochs": 4}, None, None)
+    assert options.origins["epochs"] == "command line"
+    assert options.origins["augment"] == "recipe tiny"
+
+    # Training turns them into a run directory, complete once run.json is there.
+    run = start_run(catalogue, options, tmp_path / "runs" / "tour")
+    assert run.record().classes == tuple("0123456789")
+    assert len(run.metrics_file.read_text().splitlines()) == 4
+
+    # Exporting gives a file only together with its proof: the whole validation split, in the file's own runtime.
+    artifact, manifest = export_run(catalogue, run, ExportSpec(format="onnx", precision="int8"))
+    assert manifest.report.accepted, manifest.report.reasons
+    assert manifest.report.images == 179
+    assert artifact.path == run.export_folder / "onnx-int8"
+
+    # The proof can be repeated from the disk, to the same numbers.
+    assert verify_artifact(catalogue, Artifact(artifact.path), golden_only=False, note=print).problems == ()
+
+    # The file needs nothing of ours: raw pixels in, probabilities out.
+    session = onnxruntime.InferenceSession(artifact.path / "model.onnx", providers=["CPUExecutionProvider"])
+    golden = artifact.golden()
+    assert np.allclose(session.run(["probabilities"], {"image": golden.images})[0], golden.artifact, atol=1e-5)
+
+    # And a picture gets its answer.
+    test = data.splits["test"]
+    Image.fromarray(np.asarray(test.images[0])).save(tmp_path / "digit.png")
+    (answer,) = predict_files(catalogue, artifact, [tmp_path / "digit.png"], top=3)
+    assert len(answer.top) == 3
+    assert evaluate(catalogue, artifact, "test")["top1"] > 0.8

@@ -1,0 +1,191 @@
+"""Nothing is lost: a stopped run goes on to the same bits, and says how."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from zoo.cli.train import resolve_options
+from zoo.errors import CheckpointInvalid, DatasetInvalid, EnvironmentBroken, Interrupted, TrainingFailed
+from zoo.run import Run
+from zoo.train.session import resume_run, start_run
+from zoo.train.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from zoo.catalogue import Catalogue
+    from zoo.config import Resolved
+    from zoo.train.loop import EpochResult
+    from zoo.train.state import TrainState
+
+    from ..conftest import Answer
+
+TIMED = {"seconds", "images_per_second"}
+
+
+class StopAt(Watch):
+    """Asks to stop once, after a given step of a given epoch."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.place = (epoch, step)
+
+    def step(self, state: TrainState) -> None:
+        if (state.epoch, state.step) == self.place:
+            self.place = (-1, -1)
+            raise Interrupted
+
+
+def options(catalogue: Catalogue, **given: Any) -> Resolved:
+    settings = {"model": "test_resnet", "dataset": "digits", "epochs": 3, "image_size": 32, "pretrained": False}
+    settings |= {"augment": "light", "lr": 2e-3, "backbone_options": {"drop_rate": 0.2}}
+    return resolve_options(catalogue, {**settings, **given}, None, None)
+
+
+@pytest.fixture(scope="module")
+def whole(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was never stopped."""
+    return start_run(catalogue, options(catalogue), tmp_path_factory.mktemp("runs") / "whole")
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in found]
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, 7), (1, 22), (2, 1)], ids=str)
+def test_a_resumed_run_ends_in_the_same_bits(
+    catalogue: Catalogue, whole: Run, tmp_path: Path, place: tuple[int, int]
+) -> None:
+    path = tmp_path / "stopped"
+    with pytest.raises(Interrupted, match="--resume"):
+        start_run(catalogue, options(catalogue), path, StopAt(*place))
+    assert not Run(path).finished
+    torch.manual_seed(999)
+    resumed = resume_run(catalogue, Run(path), lambda saved: saved)
+    assert resumed.best_file.read_bytes() == whole.best_file.read_bytes()
+    assert lines(resumed) == lines(whole)
+    assert resumed.record().metrics == whole.record().metrics
+
+
+def test_workers_do_not_change_the_weights(catalogue: Catalogue, whole: Run, tmp_path: Path) -> None:
+    other = start_run(catalogue, options(catalogue, workers=0), tmp_path / "other")
+    assert other.best_file.read_bytes() == whole.best_file.read_bytes()
+
+
+@pytest.fixture
+def stopped(catalogue: Catalogue, tmp_path: Path) -> Run:
+    with pytest.raises(Interrupted):
+        start_run(catalogue, options(catalogue), tmp_path / "runs" / "stopped", StopAt(1, 3))
+    return Run(tmp_path / "runs" / "stopped")
+
+
+def test_resume_refuses_options_that_would_make_another_run(cli: Callable[..., Answer], stopped: Run) -> None:
+    answer = cli("train", "--resume", "--runs", stopped.path.parent, "--lr", 0.5, "--seed", 3)
+    assert answer.code == 1
+    assert "lr" in answer.error
+    assert "seed" in answer.error
+
+
+def test_resume_takes_more_epochs_and_records_it(catalogue: Catalogue, stopped: Run) -> None:
+    run = resume_run(catalogue, stopped, lambda saved: saved.model_copy(update={"epochs": 4}))
+    assert len(lines(run)) == 4
+    assert run.record().origins["epochs"] == "resume"
+
+
+def test_resume_refuses_data_that_has_changed(
+    catalogue: Catalogue, stopped: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo.data import prepared
+
+    monkeypatch.setattr(prepared, "_fingerprint", lambda *_: "other")
+    with pytest.raises(DatasetInvalid, match="has changed"):
+        resume_run(catalogue, stopped, lambda saved: saved)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_cut_checkpoint_is_told_in_one_line(catalogue: Catalogue, stopped: Run, share: float) -> None:
+    data = stopped.checkpoint_file.read_bytes()
+    stopped.checkpoint_file.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointInvalid, match=r"last\.ckpt"):
+        resume_run(catalogue, stopped, lambda saved: saved)
+
+
+def test_a_checkpoint_holds_no_code(stopped: Run) -> None:
+    assert torch.load(stopped.checkpoint_file, weights_only=True)["schema"] == 1
+
+
+def test_a_finished_run_has_nothing_to_resume(cli: Callable[..., Answer], whole: Run) -> None:
+    answer = cli("train", "--resume", "--name", whole.path.name, "--runs", whole.path.parent)
+    assert answer.code == 1
+    assert "finished" in answer.error
+
+
+def test_early_stopping_counts_epochs_without_a_better_one(catalogue: Catalogue, tmp_path: Path) -> None:
+    seen: list[EpochResult] = []
+
+    class Listen(Watch):
+        def epoch(self, result: EpochResult) -> None:
+            seen.append(result)
+
+    start_run(catalogue, options(catalogue, epochs=12, patience=1, lr=1e-9), tmp_path / "run", Listen())
+    assert len(seen) < 12
+    assert [r.best for r in seen][-1] is False
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_spoiled(catalogue: Catalogue, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(TrainingFailed, match="--lr"):
+        start_run(catalogue, options(catalogue, lr=100, warmup_epochs=0, ema_decay=0, weight_decay=10), path)
+    assert not Run(path).finished
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 8:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentBroken, match="No space left"):
+        start_run(catalogue, options(catalogue), tmp_path / "run")
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").glob(".*"))
+    resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "zoo", "train", "test_resnet", "--dataset", "digits", "--no-pretrained"]
+    command += ["--image-size", "32", "--epochs", "200", "--name", "n"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "runs" / "n" / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not metrics.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert stderr.splitlines()[-1].startswith("zoo: stopped; go on with `zoo train --resume --name n`")
+    assert "Traceback" not in stderr
+    done = len(metrics.read_text().splitlines())
+    command = [sys.executable, "-m", "zoo", "train", "--resume", "--epochs", str(done + 1), "--json"]
+    resumed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["metrics"]["epochs"] == done + 1
+    shutil.rmtree(tmp_path / "runs")
