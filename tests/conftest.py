@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Small models gain nothing from a second thread, and two that wait for each other on a busy machine crawl.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @dataclass(frozen=True)
 class Answer:

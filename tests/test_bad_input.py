@@ -59,7 +59,7 @@ def assert_refused(answer: Answer, *words: str) -> None:
         (["tiny", "--dataset", "digits", "--backbone-option", "colour=red"], ["colour"]),
         (["tiny", "--dataset", "digits", "--config", "missing.toml"], ["missing.toml"]),
         (["tiny", "--dataset", "digits", "--weights", "missing.safetensors"], ["missing.safetensors"]),
-        (["vit_tiny_patch16_224", "--dataset", "digits", "--no-pretrained", "--image-size", "65"], ["65"]),
+        (["vit_tiny_patch16_224", "--dataset", "digits", "--no-pretrained", "--image-size", "8"], ["8"]),
         (["tiny"], ["dataset", "zoo train"]),
         (["--dataset", "digits"], ["model", "zoo train"]),
         (["--resume"], ["no unfinished run"]),

@@ -48,7 +48,7 @@ zoo("train", "tiny", "--dataset", "digits", "--epochs", "1", "--name", "n", "--j
 zoo("export", "n", "--onnx", "--int8", "--max-drop", "100", "--min-speedup", "0", "--json")
 zoo("export", "n", "--torchscript", "--max-drop", "100", "--json")
 zoo("predict", "image.png", "--using", "n/onnx-int8", "--json")
-result = {"attempts": attempts, "left": left() - begin}
+result = {"attempts": list(attempts), "left": left() - begin}
 import socket
 try:
     socket.create_connection(("192.0.2.1", 9), timeout=1)

@@ -55,6 +55,8 @@ class TrainConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     workers: Annotated[int, Field(ge=-1, le=256)] = -1
     """Threads that decode and augment; -1 chooses from the machine, 0 works in the training thread."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Of PyTorch on the CPU; 0 leaves it to PyTorch. On a busy machine one fewer than the processors is faster."""
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     layout: Literal["auto", "nchw", "nhwc"] = "auto"

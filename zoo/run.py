@@ -37,8 +37,8 @@ class RunRecord(BaseModel):
     preprocess: dict[str, Any]
     config: dict[str, Any]
     origins: dict[str, str] = {}
-    chosen: dict[str, str] = {}
-    """What `auto` came to: device, precision, layout."""
+    chosen: dict[str, str | int] = {}
+    """What `auto` came to: device, precision, layout, threads."""
     metrics: dict[str, Any]
     versions: dict[str, str]
     seed: int

@@ -52,7 +52,7 @@ def test_the_record_has_the_keys_that_outsiders_read(trained_run: Run) -> None:
     assert {"schema", "model", "dataset", "classes", "preprocess", "config", "metrics", "versions", "seed"} <= set(
         record
     )
-    assert record["chosen"].keys() == {"device", "precision", "layout"}
+    assert record["chosen"].keys() == {"device", "precision", "layout", "threads"}
     assert sum(record["dataset_sizes"].values()) == 1797
     assert record["licenses"]["data"] == "CC-BY-4.0"
     test = record["metrics"]["test"]
@@ -98,9 +98,8 @@ def test_dry_run_tells_origins_and_touches_nothing(cli: Callable[..., Answer]) -
 
 
 def test_a_recipe_extends_another_but_never_itself(cli: Callable[..., Answer]) -> None:
-    Path("registry.toml").write_text(
-        'schema = 1\n[recipes.a]\nextends = "tiny"\nepochs = 2\n[recipes.x]\nextends = "y"\n[recipes.y]\nextends = "x"\n'
-    )
+    recipes = '[recipes.a]\nextends = "tiny"\nepochs = 2\n[recipes.x]\nextends = "y"\n[recipes.y]\nextends = "x"\n'
+    Path("registry.toml").write_text(f"schema = 1\n{recipes}")
     found = json.loads(cli("train", "tiny", "--dataset", "digits", "--recipe", "a", "--dry-run", "--json").stdout)
     assert found["epochs"] == {"value": 2, "origin": "recipe a"}
     assert found["lr"]["origin"] == "recipe tiny"

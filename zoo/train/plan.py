@@ -30,6 +30,8 @@ class Chosen:
     device: str
     precision: Precision
     layout: Layout
+    threads: int
+    """Of PyTorch on the CPU: another number gives other bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ def choose(config: TrainConfig) -> Chosen:
     layout = (
         config.layout if config.layout != "auto" else ("nchw" if precision == "fp32" and device == "cpu" else "nhwc")
     )
-    return Chosen(device=device, precision=precision, layout=layout)
+    return Chosen(device=device, precision=precision, layout=layout, threads=config.threads or torch.get_num_threads())
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -21,7 +21,7 @@ from zoo.model import BackboneRequest, build_backbone, parameter_count
 from zoo.options import check, options_of
 from zoo.run import Run, RunRecord, now
 from zoo.train.loop import EpochResult, Loaders, fit
-from zoo.train.plan import Chosen, choose, make_optimizer, make_plan
+from zoo.train.plan import Chosen, Plan, choose, make_optimizer, make_plan
 from zoo.train.state import TrainState, make_state, read_checkpoint
 from zoo.train.watch import Watch
 from zoo.versions import git_commit, versions
@@ -61,10 +61,11 @@ def start_run(catalogue: Catalogue, resolved: Resolved, path: Path, watch: Watch
     watch = watch or Watch()
     check_names(catalogue, resolved.config)
     parts = _find_parts(catalogue, resolved.config, choose(resolved.config), watch)
-    state = _new_state(parts, resolved.config)
+    state, plan = _set_up(parts, resolved.config)
     run = Run(path)
     state.save(run.checkpoint_file, _about(resolved, parts))
-    return _train(catalogue, run, resolved, parts, state, watch)
+    _train(run, resolved, parts, state, plan, watch)
+    return _finish(catalogue, run, resolved, parts, state)
 
 
 def resume_run(
@@ -96,14 +97,15 @@ def resume_run(
         raise DatasetInvalid(
             f"dataset {config.dataset!r} has changed since {run.path} began; restore it, or train anew"
         )
-    state = _new_state(parts, config)
+    state, plan = _set_up(parts, config)
     try:
         state.load(payload)
     except (KeyError, RuntimeError, ValueError) as exc:
         raise CheckpointInvalid(f"{run.checkpoint_file} does not fit this run: {first_line(exc)}") from exc
     keep_epochs(run.metrics_file, state.epoch)
     watch.note(f"resuming {run.path} in epoch {state.epoch + 1}, step {state.step}")
-    return _train(catalogue, run, resolved, parts, state, watch)
+    _train(run, resolved, parts, state, plan, watch)
+    return _finish(catalogue, run, resolved, parts, state)
 
 
 def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
@@ -121,6 +123,7 @@ def keep_epochs(metrics_file: Path, epochs: int) -> None:
 
 
 def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch) -> _Parts:
+    torch.set_num_threads(chosen.threads)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     # The model comes before the first look at the images: missing weights should be told at once.
     backbone, preprocess = _backbone(catalogue, config, dataset)
@@ -161,11 +164,13 @@ def _augmentation(catalogue: Catalogue, config: TrainConfig, size: tuple[int, in
     return lambda: make(*size, **options)
 
 
-def _new_state(parts: _Parts, config: TrainConfig) -> TrainState:
+def _set_up(parts: _Parts, config: TrainConfig) -> tuple[TrainState, Plan]:
+    """Make the state of a run that has not begun; a saved one is loaded into it afterwards."""
     layout = torch.channels_last if parts.chosen.layout == "nhwc" else torch.contiguous_format
     model = parts.backbone.to(parts.chosen.device).to(memory_format=layout)
     optimizer = make_optimizer(model, config)
-    return make_state(model, optimizer, ema_decay=config.ema_decay, fp16=parts.chosen.precision == "fp16")
+    state = make_state(model, optimizer, ema_decay=config.ema_decay, fp16=parts.chosen.precision == "fp16")
+    return state, make_plan(config, parts.chosen, parts.preprocess, optimizer, len(parts.loaders.train))
 
 
 def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
@@ -178,11 +183,9 @@ def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
     }
 
 
-def _train(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, state: TrainState, watch: Watch) -> Run:
-    config, about = resolved.config, _about(resolved, parts)
-    steps = len(parts.loaders.train)
-    plan = make_plan(config, parts.chosen, parts.preprocess, state.optimizer, steps)
-    watch.begin(state, config.epochs, steps, parts.loaders.train.batch_size)
+def _train(run: Run, resolved: Resolved, parts: _Parts, state: TrainState, plan: Plan, watch: Watch) -> None:
+    about = _about(resolved, parts)
+    watch.begin(state, plan.epochs, plan.steps_per_epoch, parts.loaders.train.batch_size)
     try:
         for result in fit(state, parts.loaders, plan, watch.step):
             _save_epoch(run, state, result, about)
@@ -192,7 +195,6 @@ def _train(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, st
         raise type(exc)(f"stopped; go on with `zoo train --resume --name {run.path.name}`") from None
     except torch.OutOfMemoryError as exc:
         raise TrainingFailed("the device is out of memory; try a smaller --batch-size or --image-size") from exc
-    return _finish(catalogue, run, resolved, parts, state)
 
 
 def _save_epoch(run: Run, state: TrainState, result: EpochResult, about: dict[str, Any]) -> None:
@@ -214,7 +216,7 @@ def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, s
         preprocess=parts.preprocess.to_json(),
         config=config.model_dump(mode="json"),
         origins=resolved.origins,
-        chosen={name: str(value) for name, value in asdict(parts.chosen).items()},
+        chosen=asdict(parts.chosen),
         metrics={"epochs": state.epoch, "best_val_top1": state.best_top1, **_final_metrics(run, parts)},
         versions=versions([choice.plugin, catalogue.find("augmentation", config.augment)]),
         seed=config.seed,
