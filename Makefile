@@ -23,7 +23,7 @@ demo: setup  ## Train on real digits, export, prove, classify: about two minutes
 	@$(BIN)/python docs/demo.py
 
 test: setup  ## Every fast test
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## The proofs that take minutes
 	@$(BIN)/python -m pytest -m slow

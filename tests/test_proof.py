@@ -177,11 +177,12 @@ class Spoiled:
             raise RuntimeError("out of ideas\nsecond line")
         model = onnx.load(out)
         to_array: Any = onnx.numpy_helper.to_array
+        from_array: Any = onnx.numpy_helper.from_array
         for tensor in model.graph.initializer:
             array = to_array(tensor)
             if array.ndim == 4 and self.how in ("nan", "wrong"):
                 worse = np.full_like(array, np.nan) if self.how == "nan" else -array
-                tensor.CopyFrom(onnx.numpy_helper.from_array(worse, tensor.name))
+                tensor.CopyFrom(from_array(worse, tensor.name))
         onnx.save(model, out)
 
     def open(self, model_file: Path, *, threads: int = 0) -> Any:

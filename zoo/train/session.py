@@ -15,6 +15,7 @@ from zoo.data.prepared import PreparedData, prepare
 from zoo.data.source import locate, open_dataset
 from zoo.errors import CheckpointInvalid, DatasetInvalid, Interrupted, RunInvalid, TrainingFailed, first_line
 from zoo.evaluate.metrics import classification_metrics
+from zoo.evaluate.report import render_report
 from zoo.evaluate.score import eager, probabilities
 from zoo.files import write_text
 from zoo.model import BackboneRequest, build_backbone, parameter_count
@@ -228,6 +229,8 @@ def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, s
         git_commit=git_commit(),
         created=now(),
     )
+    epochs = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    write_text(run.report_file, render_report(run.path.name, record, epochs))
     run.write_record(record)
     return run
 

@@ -1,0 +1,138 @@
+"""TorchScript at fp32 and int8, run by torch.
+
+Load only files that a manifest's checksum covers, as zoo does: `torch.jit.load` runs the code in the file.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
+from zoo_exporters.quiet import quiet, reason
+from zoo_exporters.torchscript_predictor import TorchScriptPredictor, best_engine, runnable_engine, using_engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from zoo.plugin import ExportRequest, Predictor
+
+ENGINE_FILE = "zoo_quantized_engine"
+"""The file inside the archive that names the quantized engine; empty for fp32."""
+SOURCE_MAPS = ".debug_pkl"
+TOLERANCE = 5e-3
+"""Of a probability, between the trace and its original: an ulp of difference may grow, a branch not taken is gross."""
+
+
+class TorchScriptExporter:
+    """A traced and frozen module, its batch size free."""
+
+    suffix: ClassVar[str] = ".pt"
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+
+    def export(self, request: ExportRequest, out: Path) -> None:
+        """Write the model file.
+
+        Raises:
+            ExportUnsupported: the model cannot be traced, or not quantized.
+        """
+        try:
+            with quiet():
+                data = _without_source_maps(_archive(request))
+        except (ZooError, OSError):
+            raise
+        except Exception as exc:
+            raise ExportUnsupported(
+                f"torchscript {request.precision} failed: {reason(exc)}; {_way_out(request.precision)}"
+            ) from exc
+        out.write_bytes(data)
+
+    def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
+        """Load a model file on the CPU. This runs the file's code: see the module's docstring.
+
+        Raises:
+            ArtifactInvalid: torch does not take the file.
+        """
+        try:
+            with quiet():
+                return _load(model_file, threads)
+        except Exception as exc:  # torch.jit raises RuntimeError, ValueError, UnicodeDecodeError and more
+            raise ArtifactInvalid(
+                f"{model_file}: torch cannot load it ({reason(exc)}); export it again with `zoo export --torchscript`"
+            ) from exc
+
+
+def _way_out(precision: str) -> str:
+    return "use --onnx --int8 or --torchscript --fp32" if precision == "int8" else "try --onnx or another backbone"
+
+
+def _archive(request: ExportRequest) -> bytes:
+    import torch
+
+    engine = best_engine() if request.precision == "int8" else ""
+    buffer = io.BytesIO()
+    with using_engine(engine):
+        traced = _trace(_quantized(request, engine) if engine else request.model, request)
+        torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={ENGINE_FILE: engine.encode()})
+    return buffer.getvalue()
+
+
+def _quantized(request: ExportRequest, engine: str) -> torch.nn.Module:
+    from zoo_exporters.torchscript_int8 import quantize
+
+    return quantize(request, engine)
+
+
+def _trace(model: torch.nn.Module, request: ExportRequest) -> Any:
+    """Trace with a batch of two, and ask the trace about pixels and batch sizes that it was not made with."""
+    import torch
+
+    noise = torch.randint(
+        256, (5, *request.preprocess.size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    probes = (torch.zeros_like(noise[:1]), torch.full_like(noise[:1], 255), noise)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (noise[:2],), check_trace=False)  # type: ignore[no-untyped-call]
+        for probe in probes:
+            if not _agree(traced, model, probe):
+                raise ExportUnsupported(
+                    f"torchscript {request.precision}: the trace answers differently from the model on other pixels or "
+                    f"batch sizes, so its Python code depends on them; {_way_out(request.precision)}"
+                )
+    return traced
+
+
+def _agree(traced: Any, model: torch.nn.Module, probe: torch.Tensor) -> bool:
+    import torch
+
+    expected = model(probe)
+    try:
+        found = traced(probe)
+    except RuntimeError:  # a shape that the trace took for a constant
+        return False
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE, equal_nan=True)
+
+
+def _without_source_maps(archive: bytes) -> bytes:
+    """Leave out the tables from code to source lines: torch does without, and they name files of this machine."""
+    slim = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(slim, "w") as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(SOURCE_MAPS):
+                new.writestr(entry, old.read(entry))
+    return slim.getvalue()
+
+
+def _load(model_file: Path, threads: int) -> TorchScriptPredictor:
+    import torch
+
+    # torch.jit.load packs the weights for the engine, so its name must be known before.
+    with zipfile.ZipFile(model_file) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/extra/{ENGINE_FILE}")]
+        engine = runnable_engine(archive.read(names[0]).decode() if names else "")
+    with using_engine(engine):
+        module = torch.jit.load(str(model_file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    return TorchScriptPredictor(module, engine=engine, threads=threads)

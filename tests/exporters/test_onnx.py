@@ -1,0 +1,229 @@
+"""The ONNX exporter: the contract's graph, in a file that tells nothing about where it was made."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from zoo.errors import ArtifactInvalid, ExportUnsupported, OptionInvalid
+from zoo.plugin import Exporter, Target
+from zoo.runtime.session import OnnxPredictor
+from zoo_exporters.onnx_exporter import OnnxExporter
+
+from .conftest import CLASSES, SIDE, BranchesOnPixels, Footprint, eager, make_request, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from zoo.plugin import ExportRequest
+
+    Files = Callable[[Exporter, ExportRequest], bytes]
+
+BACKBONES = pytest.mark.parametrize("backbone", ["resnet", "vit"], indirect=True)
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "int8"])
+EXPORTER = OnnxExporter()
+
+
+@pytest.fixture
+def backbone(request: pytest.FixtureRequest) -> torch.nn.Module:
+    module: torch.nn.Module = request.getfixturevalue(request.param)
+    return module
+
+
+def write(folder: Path, data: bytes) -> Path:
+    file = folder / "model.onnx"
+    file.write_bytes(data)
+    return file
+
+
+def nodes_after(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
+    return [node for node in graph.node if tensor in node.input]
+
+
+def test_is_an_exporter() -> None:
+    assert isinstance(EXPORTER, Exporter)
+    assert (EXPORTER.suffix, EXPORTER.precisions) == (".onnx", ("fp32", "int8"))
+
+
+@BACKBONES
+@PRECISIONS
+def test_graph_takes_pixels_and_gives_probabilities(backbone: torch.nn.Module, precision: str, files: Files) -> None:
+    model = onnx.load_from_string(files(EXPORTER, make_request(backbone, precision)))
+    onnx.checker.check_model(model, full_check=True)
+    (image,), (probabilities,) = model.graph.input, model.graph.output
+    assert (image.name, probabilities.name) == ("image", "probabilities")
+    sides = [image.type.tensor_type, probabilities.type.tensor_type]
+    assert [side.elem_type for side in sides] == [TensorProto.UINT8, TensorProto.FLOAT]
+    shapes = [[dim.dim_param or dim.dim_value for dim in side.shape.dim] for side in sides]
+    assert shapes == [["batch", SIDE, SIDE, 3], ["batch", len(CLASSES)]]
+
+
+@BACKBONES
+@PRECISIONS
+def test_file_stays_below_the_target_s_versions(backbone: torch.nn.Module, precision: str, files: Files) -> None:
+    model = onnx.load_from_string(files(EXPORTER, make_request(backbone, precision)))
+    assert model.ir_version <= Target().ir_version
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", Target().opset)]
+
+
+@BACKBONES
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_fp32_agrees_with_eager_at_any_batch(
+    backbone: torch.nn.Module, batch: int, files: Files, tmp_path: Path
+) -> None:
+    request = make_request(backbone, "fp32")
+    predict = EXPORTER.open(write(tmp_path, files(EXPORTER, request)), threads=1)
+    assert isinstance(predict, OnnxPredictor)
+    images = pictures(batch, seed=1)
+    answers = predict(images)
+    assert answers.shape == (batch, len(CLASSES))
+    assert answers.dtype == np.float32
+    assert np.abs(answers - eager(request, images)).max() < 1e-5
+
+
+@BACKBONES
+def test_int8_mostly_agrees_with_eager_and_wholly_with_itself(
+    backbone: torch.nn.Module, files: Files, tmp_path: Path
+) -> None:
+    request = make_request(backbone, "int8")
+    predict = EXPORTER.open(write(tmp_path, files(EXPORTER, request)), threads=1)
+    images = pictures(200, seed=1)
+    answers = predict(images)
+    assert (answers.argmax(1) == eager(request, images).argmax(1)).mean() >= 0.9
+    assert np.abs(np.concatenate([predict(images[:1]), predict(images[1:5])]) - answers[:5]).max() < 1e-5
+
+
+@BACKBONES
+def test_int8_leaves_preprocessing_and_probabilities_in_float(backbone: torch.nn.Module, files: Files) -> None:
+    graph = onnx.load_from_string(files(EXPORTER, make_request(backbone, "int8"))).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    tensor, path = "image", []
+    while (node := next(n for n in nodes_after(graph, tensor) if n.op_type != "Shape")).op_type != "QuantizeLinear":
+        path.append(node.op_type)
+        tensor = node.output[0]
+        others = [makers[name].op_type for name in node.input if name in makers]
+        assert "DequantizeLinear" not in others
+    assert sorted(path) == ["Cast", "Div", "Sub", "Transpose"]
+    (after,) = nodes_after(graph, node.output[0])
+    assert [n.op_type for n in (after, *nodes_after(graph, after.output[0]))] == ["DequantizeLinear", "Conv"]
+    assert makers["probabilities"].op_type == "Softmax"
+    assert makers[makers["probabilities"].input[0]].op_type == "Gemm"
+
+
+def test_int8_weights_have_a_scale_for_each_channel(resnet: torch.nn.Module, files: Files) -> None:
+    graph = onnx.load_from_string(files(EXPORTER, make_request(resnet, "int8"))).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert convolutions
+    for node in convolutions:
+        weight, scale, _ = (numpy_helper.to_array(tensors[name]) for name in makers[node.input[1]].input)
+        assert weight.dtype == np.int8
+        assert scale.shape == weight.shape[:1]
+        activation = makers[makers[node.input[0]].input[0]]
+        assert numpy_helper.to_array(tensors[activation.input[2]]).dtype == np.uint8
+
+
+def test_int8_leaves_products_of_activations_in_float(vit: torch.nn.Module, files: Files) -> None:
+    graph = onnx.load_from_string(files(EXPORTER, make_request(vit, "int8"))).graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    products = [[makers.get(name) for name in node.input] for node in graph.node if node.op_type == "MatMul"]
+    in_int8 = [inputs == ["DequantizeLinear"] * 2 for inputs in products]
+    assert (in_int8.count(True), in_int8.count(False)) == (8, 4)
+    assert not any("DequantizeLinear" in inputs for inputs, int8 in zip(products, in_int8, strict=True) if not int8)
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_calibration_method_changes_the_ranges(
+    method: str, resnet: torch.nn.Module, files: Files, tmp_path: Path
+) -> None:
+    request = make_request(resnet, "int8", options={"calibration_method": method})
+    EXPORTER.export(request, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_bytes() != files(EXPORTER, make_request(resnet, "int8"))
+    images = pictures(50, seed=1)
+    answers = EXPORTER.open(tmp_path / "model.onnx")(images)
+    assert (answers.argmax(1) == eager(request, images).argmax(1)).mean() >= 0.6
+
+
+def test_multi_label_ends_in_a_sigmoid(resnet: torch.nn.Module, tmp_path: Path) -> None:
+    request = make_request(resnet, "int8", multi_label=True)
+    EXPORTER.export(request, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    maker = next(node for node in graph.node if "probabilities" in node.output)
+    assert maker.op_type == "Sigmoid"
+    images = pictures(5, seed=1)
+    assert np.abs(EXPORTER.open(tmp_path / "model.onnx")(images) - eager(request, images)).mean() < 0.05
+
+
+@BACKBONES
+@PRECISIONS
+def test_file_tells_nothing_about_where_it_was_made(backbone: torch.nn.Module, precision: str, files: Files) -> None:
+    data = files(EXPORTER, make_request(backbone, precision))
+    here = str(Path(__file__).resolve().parents[2]).encode()
+    user = getpass.getuser().encode()
+    for trace in (here, b"site-packages", b"/root", b"/home", b"/" + user, b"stack_trace", b"namespace", b".py"):
+        assert trace not in data
+    names = [node.name for node in onnx.load_from_string(data).graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+@BACKBONES
+@PRECISIONS
+def test_export_says_nothing_and_leaves_nothing_but_the_file(
+    backbone: torch.nn.Module, precision: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = make_request(backbone, precision)
+    before = Footprint.of(request.model)
+    EXPORTER.export(request, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    before.assert_same(Footprint.of(request.model))
+
+
+@PRECISIONS
+def test_model_that_depends_on_pixels_is_refused_in_one_line(precision: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportUnsupported, match=f"onnx {precision} failed: .*; ") as caught:
+        EXPORTER.export(make_request(BranchesOnPixels().eval(), precision), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_whose_classes_are_not_the_request_s_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportUnsupported, match="output came out as"):
+        EXPORTER.export(make_request(resnet, "fp32", classes=("one", "two")), tmp_path / "model.onnx")
+
+
+def test_calibration_without_images_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(ExportUnsupported, match="calibration images"):
+        EXPORTER.export(make_request(resnet, "int8", calibration=lambda: iter(())), tmp_path / "model.onnx")
+
+
+def test_unknown_calibration_method_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
+    request = make_request(resnet, "int8")
+    assert EXPORTER.export_options() == {"calibration_method": "minmax"}
+    with pytest.raises(OptionInvalid, match="minmax, percentile, entropy"):
+        EXPORTER.export(replace(request, options={"calibration_method": "best"}), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "missing"])
+def test_corrupt_file_is_refused_in_one_line(
+    damage: str, resnet: torch.nn.Module, files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = files(EXPORTER, make_request(resnet, "fp32"))
+    file = tmp_path / "model.onnx"
+    if damage != "missing":
+        file.write_bytes({"empty": b"", "garbage": b"\xff<html>", "cut": whole[: len(whole) // 2]}[damage])
+    with pytest.raises(ArtifactInvalid, match="onnxruntime cannot load it") as caught:
+        EXPORTER.open(file)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,87 @@
+"""The README is executed: its commands, its Python, its plugin, its tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .conftest import ROOT, run_python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(command: list[str], cwd: Path, **env: str) -> str:
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_its_commands_work_one_after_another(tmp_path: Path) -> None:
+    digit = np.full((8, 8), 0, np.uint8)
+    digit[1:7, 3:5] = 255
+    Image.fromarray(digit).save(tmp_path / "picture.png")
+    (block,) = blocks("sh")
+    commands = [line for line in block.splitlines() if line and not line.startswith("pip ")]
+    assert len(commands) == 4
+    for command in commands:
+        run([sys.executable, "-m", *command.split()], tmp_path)
+    (code,) = (b for b in blocks("python") if "onnxruntime" in b)
+    done = run_python(f"{code}\nassert abs(probabilities.sum() - 1) < 1e-3, probabilities", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_plugin_installs_and_trains(tmp_path: Path) -> None:
+    (module,) = (b for b in blocks("python") if "# stripes.py" in b)
+    body = module.split("\n\n\n", 1)[1]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 15
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "stripes.py").write_text(module)
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    build += '[tool.hatch.build.targets.wheel]\ninclude = ["stripes.py"]\n'
+    (package / "pyproject.toml").write_text(blocks("toml")[0] + build)
+    site = tmp_path / "site"
+    install = ["uv", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    run([sys.executable, "-m", *install, "--python", sys.executable, str(package)], tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = ["zoo", "train", "test_resnet", "--no-pretrained", "--dataset", "stripes", "--dataset-option", "count=60"]
+    command += ["--image-size", "32", "--epochs", "1", "--name", "n", "--augment", "none"]
+    run([sys.executable, "-m", *command], empty, PYTHONPATH=str(site))
+    assert '"upright"' in (empty / "runs/n/run.json").read_text()
+    assert "stripes" in run([sys.executable, "-m", "zoo", "list", "datasets"], empty, PYTHONPATH=str(site))
+
+
+def test_its_tree_names_every_file_of_the_core() -> None:
+    (tree,) = (b for b in blocks("text") if "registry.toml" in b)
+    for path in (ROOT / "zoo").iterdir():
+        if path.suffix == ".py" and not path.name.startswith("__"):
+            assert path.name in tree, f"README's tree does not tell what {path.name} is for"
+    for name in re.findall(r"\w+\.py", tree):
+        assert (ROOT / "zoo" / name).is_file(), f"README's tree names {name}, which is not there"
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    from zoo.cli.app import app
+
+    for command in app.registered_commands:
+        assert f"`zoo {command.name}" in README or f"`zoo list`, `zoo {command.name}`" in README
+
+
+def test_no_address_of_a_registry_stands_in_the_lock() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert all("==" in line for line in lock.splitlines() if line and not line.startswith((" ", "#")))

@@ -1,0 +1,149 @@
+"""`report.html` of a run: one self-contained page, light and dark, verdict first."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from zoo.run import RunRecord
+
+CURVES = {"train": "#c2410c", "val": "#2563eb"}
+MAX_MATRIX_CLASSES = 40
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --faint: #888; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.big { font-size: 2.2rem; font-weight: 600; margin: .2rem 0; } .faint { color: var(--faint); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .15rem .6rem; border-bottom: 1px solid var(--line); text-align: right; font-weight: normal; }
+th:first-child, td:first-child { text-align: left; } th { color: var(--faint); }
+.matrix td + td { min-width: 1.6rem; text-align: center; padding: .1rem .3rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem; }
+svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
+.scroll { overflow-x: auto; }
+"""
+
+
+def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page.
+
+    Args:
+        name: Of the run.
+        record: What run.json will hold.
+        epochs: The lines of metrics.jsonl.
+    """
+    test = record.metrics["test"]
+    body = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="faint">{escape(record.model)} on {escape(record.dataset)}, {record.created[:16]} UTC</p>',
+        f'<p class="big">{100 * test["top1"]:.2f} % top-1</p>',
+        f'<p class="faint">on {test["images"]} test images that training never saw</p>',
+        _splits(record),
+        "<h2>Training</h2>",
+        '<div class="curves">',
+        _curve("loss", epochs, "loss", 1.0),
+        _curve("top-1, %", epochs, "top1", 100.0),
+        "</div>",
+        "<h2>Classes, on test</h2>",
+        _classes(test["per_class"]),
+        "<h2>What was taken for what, on test</h2>",
+        _confusion(list(test["per_class"]), test["confusion"]),
+        "<h2>How it was made</h2>",
+        _settings(record),
+        _skipped(record),
+    ]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(name)}</title>'
+    return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, kind: str = "") -> str:
+    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
+    cells = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{cells}</table></div>'
+
+
+def _splits(record: RunRecord) -> str:
+    rows = []
+    for split in ("val", "test"):
+        found = record.metrics[split]
+        rows.append(
+            (split, found["images"], f"{100 * found['top1']:.2f} %", f"{found['loss']:.4f}", f"{found['macro_f1']:.4f}")
+        )
+    return _table(["split", "images", "top-1", "loss", "macro F1"], rows)
+
+
+def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: float) -> str:
+    """Draw train and val over the epochs as one SVG."""
+    width, height, left, top, bottom = 420, 230, 44, 26, 24
+    values = {name: [scale * float(line[f"{name}_{key}"]) for line in epochs] for name in CURVES}
+    low, high = min(map(min, values.values())), max(map(max, values.values()))
+    span = (high - low) or 1.0
+
+    def place(index: int, value: float) -> str:
+        x = left + (width - left - 8) * index / max(len(epochs) - 1, 1)
+        return f"{x:.1f},{top + (height - bottom - top) * (high - value) / span:.1f}"
+
+    lines = "".join(
+        f'<polyline fill="none" stroke="{CURVES[name]}" stroke-width="2" '
+        f'points="{" ".join(place(i, v) for i, v in enumerate(series))}"/>'
+        for name, series in values.items()
+    )
+    legend = "".join(
+        f'<text x="{width - 90 + 42 * i}" y="14" style="fill:{colour}">{name}</text>'
+        for i, (name, colour) in enumerate(CURVES.items())
+    )
+    axis = (
+        f'<path d="M{left},{top} V{height - bottom} H{width - 8}" fill="none" stroke="currentColor" opacity=".3"/>'
+        f'<text x="{left - 4}" y="{top + 6}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{left - 4}" y="{height - bottom}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{left}" y="{height - 6}">epoch 1</text>'
+        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{len(epochs)}</text>'
+    )
+    label = f'<text x="{left}" y="14">{escape(title)}</text>'
+    drawing = f"{axis}{lines}{label}{legend}"
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{drawing}</svg>'
+
+
+def _classes(per_class: Mapping[str, Mapping[str, float]]) -> str:
+    worst_first = sorted(per_class.items(), key=lambda item: item[1]["f1"])
+    rows = [
+        (name, int(f["images"]), f"{f['precision']:.3f}", f"{f['recall']:.3f}", f"{f['f1']:.3f}")
+        for name, f in worst_first
+    ]
+    return _table(["class (worst first)", "images", "precision", "recall", "F1"], rows)
+
+
+def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    if len(classes) > MAX_MATRIX_CLASSES:
+        pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+        rows = [(classes[i], classes[j], n) for n, i, j in sorted(pairs, reverse=True)[:MAX_MATRIX_CLASSES]]
+        return _table(["true", "taken for", "images"], rows)
+    head = "".join(f"<th>{escape(c)}</th>" for c in classes)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(_cell(n, max(sum(row), 1), i == j) for j, n in enumerate(row))}</tr>"
+        for i, (name, row) in enumerate(zip(classes, counts, strict=True))
+    )
+    return f'<div class="scroll"><table class="matrix"><tr><th>true \\ predicted</th>{head}</tr>{body}</table></div>'
+
+
+def _cell(count: int, total: int, right: bool) -> str:
+    colour = "37, 99, 235" if right else "220, 38, 38"
+    shade = f' style="background: rgba({colour}, {0.15 + 0.65 * count / total:.2f})"' if count else ""
+    return f"<td{shade}>{count or ''}</td>"
+
+
+def _settings(record: RunRecord) -> str:
+    rows = [(key, value, record.origins.get(key, "")) for key, value in record.config.items() if value not in ("", {})]
+    made = {**record.chosen, **record.versions, "dataset fingerprint": record.dataset_fingerprint[:16]}
+    return _table(["option", "value", "origin"], rows) + _table(["made with", ""], list(made.items()))
+
+
+def _skipped(record: RunRecord) -> str:
+    if not record.skipped_images:
+        return ""
+    return f"<h2>{len(record.skipped_images)} images left out</h2>" + _table(
+        ["image", "why"], list(record.skipped_images.items())
+    )
