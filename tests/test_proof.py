@@ -159,6 +159,9 @@ def test_a_refused_file_is_kept_aside_and_exits_3(cli: Callable[..., Answer], co
     assert (artifact_of(copied_run).path / "artifact.json").read_bytes() == before
 
 
+SPOILS: dict[str, Any] = {"shape": lambda a: a[:, :-1], "float64": lambda a: a.astype(np.float64)}
+
+
 class Spoiled:
     """The ONNX exporter, but the file it writes is damaged in one of several ways."""
 
@@ -187,7 +190,7 @@ class Spoiled:
 
     def open(self, model_file: Path, *, threads: int = 0) -> Any:
         real = self._real.open(model_file, threads=threads)
-        spoil = {"shape": lambda a: a[:, :-1], "float64": lambda a: a.astype(np.float64)}.get(self.how, lambda a: a)
+        spoil: Any = SPOILS.get(self.how, lambda answers: answers)
 
         def predict(images: np.ndarray) -> Any:
             if self.how == "batch" and len(images) == 2:

@@ -49,6 +49,7 @@ def test_many_classes_become_a_list_of_mistakes(trained_run: Run) -> None:
     confusion = [[3 if i == j else int(j == 7) for j in range(50)] for i in range(50)]
     facts = {"precision": 1.0, "recall": 1.0, "f1": 1.0, "images": 3}
     test = {**record.metrics["test"], "per_class": dict.fromkeys(names, facts), "confusion": confusion}
-    page = render_report("n", record.model_copy(update={"metrics": {**record.metrics, "test": test}}), epochs(trained_run))
+    changed = record.model_copy(update={"metrics": {**record.metrics, "test": test}})
+    page = render_report("n", changed, epochs(trained_run))
     assert "taken for" in page
     assert "true \\ predicted" not in page
