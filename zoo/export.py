@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.artifact import REJECTED, Artifact, Manifest, Tensor, checksums, write_golden, write_manifest
-from zoo.errors import ContractBroken, OptionInvalid, PluginBroken, UnknownName, ZooError
+from zoo.errors import ContractBroken, EnvironmentBroken, OptionInvalid, PluginBroken, UnknownName, ZooError
 from zoo.files import replace_folder, scratch_folder, sha256
 from zoo.options import check, exporter_options
 from zoo.plugin import ExportRequest
@@ -147,6 +147,10 @@ def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
         job.exporter.export(request, out)
     except (ZooError, KeyboardInterrupt):
         raise
+    except OSError as exc:
+        raise EnvironmentBroken(
+            f"cannot write {out}: {exc.strerror or exc}; free space or choose another place"
+        ) from exc
     except Exception as exc:
         reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise PluginBroken(
