@@ -128,6 +128,21 @@ def weights_on_disk(model: str, cfg: Mapping[str, Any]) -> dict[str, Any]:
     raise _unavailable(model, source, reason)
 
 
+def refuse_early(model: str) -> None:
+    """Raise where no cache holds anything and the hub is away, before the many seconds of timm's import.
+
+    Raises:
+        WeightsUnavailable: as `weights_on_disk`, which decides in every other case.
+    """
+    import torch.hub
+    from huggingface_hub import constants
+
+    caches = (Path(constants.HF_HUB_CACHE).glob("models--*"), Path(torch.hub.get_dir(), "checkpoints").glob("*"))
+    reason = "" if any(map(any, caches)) else _out_of_reach(constants.ENDPOINT)
+    if reason:
+        raise _unavailable(model, Source(repo=f"timm/{model}" if "." in model else f"timm/{model}.TAG"), reason)
+
+
 def unreachable(address: str) -> str:
     """Return why a server does not answer, or nothing if it does; never takes much longer than the timeout.
 

@@ -76,6 +76,10 @@ class TimmFamily:
             WeightsUnavailable: pretrained weights are out of reach.
         """
         name = self._current(name)
+        if pretrained and weights is None:
+            from zoo_plugins.hub import refuse_early
+
+            refuse_early(name)
         with _quiet():
             cfg = _pretrained_cfg(name)
             arguments = {"num_classes": num_classes, **_size(cfg, image_size), **_checked(name, options)}

@@ -41,6 +41,19 @@ def test_any_family_trains_on_a_folder_of_pictures(cli: Callable[..., Answer], p
     assert Path("runs", model, "best.safetensors").is_file()
 
 
+def test_a_run_finds_its_pictures_again_from_another_folder(
+    cli: Callable[..., Answer], pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(pictures.parent)
+    command = ["train", "test_resnet", "--dataset", f"./{pictures.name}", "--no-pretrained", "--epochs", 1]
+    assert cli(*command, "--image-size", 32, "--batch-size", 8, "--runs", tmp_path / "runs", "--name", "n").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    answer = cli("eval", tmp_path / "runs" / "n", "--json")
+    assert answer.code == 0, answer.stderr
+    assert json.loads(answer.stdout)["images"] == 3
+
+
 def test_a_run_learns(trained_run: Run) -> None:
     epochs = [json.loads(line) for line in trained_run.metrics_file.read_text().splitlines()]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]

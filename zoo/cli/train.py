@@ -89,6 +89,7 @@ def train_cli(
 def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
+    from zoo.data.source import lasting_name
 
     layers = [file_layer(config)] if config else []
     model = given.get("model") or (layers and layers[0][1].get("model"))
@@ -96,7 +97,9 @@ def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | N
         choice = catalogue.backbone(model)
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
         layers = [*recipes, model_layer(choice), *layers]
-    return resolve([*layers, ("command line", given)])
+    resolved = resolve([*layers, ("command line", given)])
+    name = lasting_name(catalogue, resolved.config.dataset)
+    return resolved.model_copy(update={"config": resolved.config.model_copy(update={"dataset": name})})
 
 
 def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None, *, json: bool) -> Run:

@@ -45,7 +45,7 @@ def screen(
         key: Names the memory of earlier looks, for example the dataset and the split.
         progress: Called with how many are done, and of how many.
     """
-    memory = zoo_home() / "screened" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    memory = zoo_home() / "screened" / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}.json"
     known = _read_memory(memory)
     looks: list[Look] = []
     with ThreadPoolExecutor() as pool:

@@ -56,6 +56,11 @@ def open_dataset(catalogue: Catalogue, name: str, options: Mapping[str, Any]) ->
     return _checked(dataset, f"dataset {name!r} from {plugin.owner}")
 
 
+def lasting_name(catalogue: Catalogue, name: str) -> str:
+    """Return a name that means the same from any folder: a path becomes absolute."""
+    return str(Path(name).expanduser().resolve()) if _is_path(catalogue, name) else name
+
+
 def short_name(name: str) -> str:
     """Return what a run's name says of the dataset: a folder's own name for a path."""
     return Path(name).expanduser().resolve().name if _looks_like_path(name) else name.rpartition("/")[2]
