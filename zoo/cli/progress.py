@@ -27,9 +27,8 @@ class TrainProgress(Watch):
     A second signal is not held back: it interrupts at once, and the last saved state still stands.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         self._console = stderr()
-        self._quiet = quiet
         self._signal = 0
         self._handlers: dict[signal.Signals, Any] = {}
         self._next_refresh = 0.0
@@ -41,7 +40,7 @@ class TrainProgress(Watch):
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=quiet or not self._console.is_terminal,
+            disable=not self._console.is_terminal,
         )
         self._screening = self._bars.add_task("looking at images", visible=False, detail="")
         self._run = self._bars.add_task("training", visible=False, detail="")
@@ -57,8 +56,7 @@ class TrainProgress(Watch):
 
     def note(self, text: str) -> None:
         """Print one line."""
-        if not self._quiet:
-            self._console.print(text)
+        self._console.print(text)
 
     def screening(self, done: int, total: int) -> None:
         """Move the bar of the first look at the images."""

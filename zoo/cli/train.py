@@ -77,13 +77,13 @@ def train_cli(
         raise typer.BadParameter("--no-pretrained and --weights exclude each other")
     catalogue = ctx.obj.catalogue()
     if resume:
-        _print_run(_resume(catalogue, given, name, runs, json=json), json=json)
+        _print_run(_resume(catalogue, given, name, runs), json=json)
         return
     resolved = resolve_options(catalogue, given, recipe, config)
     if dry_run:
         _print_options(catalogue, resolved, json=json)
         return
-    _print_run(_start(catalogue, resolved, name, runs, json=json), json=json)
+    _print_run(_start(catalogue, resolved, name, runs), json=json)
 
 
 def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
@@ -102,7 +102,7 @@ def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | N
     return resolved.model_copy(update={"config": resolved.config.model_copy(update={"dataset": name})})
 
 
-def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None, *, json: bool) -> Run:
+def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None) -> Run:
     from zoo.cli.progress import TrainProgress
     from zoo.data.source import short_name
     from zoo.home import runs_root
@@ -111,11 +111,11 @@ def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Pat
 
     check_names(catalogue, resolved.config)
     path = runs_root(runs) / (name or default_name(resolved.config.model, short_name(resolved.config.dataset)))
-    with TrainProgress(quiet=json) as watch:
+    with TrainProgress() as watch:
         return start_run(catalogue, resolved, path, watch)
 
 
-def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs: Path | None, *, json: bool) -> Run:
+def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs: Path | None) -> Run:
     from zoo.cli.progress import TrainProgress
     from zoo.config import changed_on_resume
     from zoo.home import runs_root
@@ -127,7 +127,7 @@ def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs:
     def change(saved: TrainConfig) -> TrainConfig:
         return changed_on_resume(saved, given)
 
-    with TrainProgress(quiet=json) as watch:
+    with TrainProgress() as watch:
         return resume_run(catalogue, run, change, watch)
 
 
