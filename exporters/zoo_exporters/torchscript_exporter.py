@@ -134,5 +134,9 @@ def _load(model_file: Path, threads: int) -> TorchScriptPredictor:
         names = [name for name in archive.namelist() if name.endswith(f"/extra/{ENGINE_FILE}")]
         engine = runnable_engine(archive.read(names[0]).decode() if names else "")
     with using_engine(engine):
+        if engine:
+            # torch warns once a process that quantized tensors are deprecated; from torch.jit.load it would go straight
+            # to the terminal, from here it is a Python warning and stays inside `quiet`.
+            torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
         module = torch.jit.load(str(model_file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     return TorchScriptPredictor(module, engine=engine, threads=threads)

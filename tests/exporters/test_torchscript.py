@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,6 +160,17 @@ def test_export_says_nothing_and_leaves_nothing_but_the_file(
     assert capfd.readouterr() == ("", "")
     assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
     before.assert_same(Footprint.of(request.model))
+
+
+@PRECISIONS
+def test_a_file_opens_in_a_fresh_process_without_a_word(
+    resnet: torch.nn.Module, precision: str, tmp_path: Path, files: Files
+) -> None:
+    (tmp_path / "model.pt").write_bytes(files(EXPORTER, make_request(resnet, precision)))
+    code = "import numpy, pathlib; from zoo_exporters.torchscript_exporter import TorchScriptExporter as T;"
+    code += "T().open(pathlib.Path('model.pt'))(numpy.zeros((1, 32, 32, 3), numpy.uint8))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
