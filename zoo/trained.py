@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,27 @@ CALIBRATION_BATCH = 32
 class Trained:
     """What evaluation, export and proof start from."""
 
+    catalogue: Catalogue
     run: Run
     record: RunRecord
-    shipped: torch.nn.Module
-    """uint8 [N, H, W, 3] to probabilities, on the CPU, in eval mode."""
-    backbone: torch.nn.Module
     preprocess: Preprocess
     data: PreparedData
     workers: int
+
+    @property
+    def shipped(self) -> torch.nn.Module:
+        """uint8 [N, H, W, 3] to probabilities, on the CPU, in eval mode."""
+        return self._models[0]
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        """The backbone inside it."""
+        return self._models[1]
+
+    @functools.cached_property
+    def _models(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        # Built when first asked for: an artifact is evaluated without PyTorch.
+        return self.run.shipped_model(self.catalogue)
 
     def calibration(self) -> Iterator[np.ndarray]:
         """Yield uint8 [n, H, W, 3] training images, chosen from the seed, prepared as in evaluation."""
@@ -50,14 +64,13 @@ class Trained:
 
 
 def load_trained(catalogue: Catalogue, run: Run) -> Trained:
-    """Load a run's model and data.
+    """Load a run's record and data; its model follows when it is asked for.
 
     Raises:
-        RunInvalid, CheckpointInvalid: the run is not finished, or damaged.
+        RunInvalid: the run is not finished, or damaged.
         DatasetInvalid: the data is not what the run was trained on.
     """
     record = run.record()
-    shipped, backbone = run.shipped_model(catalogue)
     config = TrainConfig.model_validate(record.config)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     data = prepare(dataset, config.dataset, seed=config.seed)
@@ -67,10 +80,9 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
             "or changed); restore it, or train again"
         )
     return Trained(
+        catalogue=catalogue,
         run=run,
         record=record,
-        shipped=shipped,
-        backbone=backbone,
         preprocess=Preprocess.from_json(record.preprocess),
         data=data,
         workers=worker_count(config.workers),
