@@ -63,6 +63,6 @@ class Preprocess:
 
     def wrap(self, backbone: torch.nn.Module, *, multi_label: bool = False) -> torch.nn.Module:
         """Return the model that ships: uint8 [N, H, W, 3] to probabilities float32 [N, C], around `backbone`."""
-        from zoo.shipped import ShippedModel
+        from zoo.shipped import Normalise, ShippedModel
 
-        return ShippedModel(backbone, self, multi_label=multi_label)
+        return ShippedModel(backbone, Normalise(self.mean, self.std), multi_label=multi_label)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-if TYPE_CHECKING:
-    from zoo.preprocess import Preprocess
+Colour = tuple[float, float, float]
+"""Of R, G, B, on the scale 0..1."""
 
 
 class Normalise(torch.nn.Module):
@@ -16,10 +14,10 @@ class Normalise(torch.nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, preprocess: Preprocess) -> None:
+    def __init__(self, mean: Colour, std: Colour) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocess.mean).mul(255).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess.std).mul(255).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).mul(255).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).mul(255).view(3, 1, 1), persistent=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Normalise a batch of pixels."""
@@ -29,9 +27,9 @@ class Normalise(torch.nn.Module):
 class ShippedModel(torch.nn.Module):
     """Normalisation, backbone, softmax (sigmoid for multi-label): what is evaluated, exported and run on the device."""
 
-    def __init__(self, backbone: torch.nn.Module, preprocess: Preprocess, *, multi_label: bool = False) -> None:
+    def __init__(self, backbone: torch.nn.Module, normalise: Normalise, *, multi_label: bool = False) -> None:
         super().__init__()
-        self.normalise = Normalise(preprocess)
+        self.normalise = normalise
         self.backbone = backbone
         self.multi_label = multi_label
 

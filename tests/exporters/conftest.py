@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 SIDE = 32
 CLASSES = ("ant", "bee", "cat", "dog")
+BACKBONES = pytest.mark.parametrize("backbone", ["resnet", "vit"], indirect=True)
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "int8"])
+
+
+@pytest.fixture
+def backbone(request: pytest.FixtureRequest) -> torch.nn.Module:
+    """One of the backbones, by its fixture's name: see `BACKBONES`."""
+    module: torch.nn.Module = request.getfixturevalue(request.param)
+    return module
 
 
 def pictures(count: int, *, seed: int = 0) -> np.ndarray:

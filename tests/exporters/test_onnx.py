@@ -17,7 +17,7 @@ from zoo.plugin import Exporter, Target
 from zoo.runtime.session import OnnxPredictor
 from zoo_exporters.onnx_exporter import OnnxExporter
 
-from .conftest import CLASSES, SIDE, BranchesOnPixels, Footprint, eager, make_request, pictures
+from .conftest import BACKBONES, CLASSES, PRECISIONS, SIDE, BranchesOnPixels, Footprint, eager, make_request, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +28,7 @@ if TYPE_CHECKING:
 
     Files = Callable[[Exporter, ExportRequest], bytes]
 
-BACKBONES = pytest.mark.parametrize("backbone", ["resnet", "vit"], indirect=True)
-PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "int8"])
 EXPORTER = OnnxExporter()
-
-
-@pytest.fixture
-def backbone(request: pytest.FixtureRequest) -> torch.nn.Module:
-    module: torch.nn.Module = request.getfixturevalue(request.param)
-    return module
 
 
 def write(folder: Path, data: bytes) -> Path:

@@ -18,7 +18,17 @@ from zoo.plugin import Exporter
 from zoo_exporters.torchscript_exporter import ENGINE_FILE, TorchScriptExporter
 from zoo_exporters.torchscript_predictor import best_engine
 
-from .conftest import CLASSES, BranchesOnPixels, Footprint, eager, make_backbone, make_request, pictures
+from .conftest import (
+    BACKBONES,
+    CLASSES,
+    PRECISIONS,
+    BranchesOnPixels,
+    Footprint,
+    eager,
+    make_backbone,
+    make_request,
+    pictures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +37,7 @@ if TYPE_CHECKING:
 
     Files = Callable[[Exporter, ExportRequest], bytes]
 
-BACKBONES = pytest.mark.parametrize("backbone", ["resnet", "vit"], indirect=True)
-PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "int8"])
 EXPORTER = TorchScriptExporter()
-
-
-@pytest.fixture
-def backbone(request: pytest.FixtureRequest) -> torch.nn.Module:
-    module: torch.nn.Module = request.getfixturevalue(request.param)
-    return module
 
 
 def write(folder: Path, data: bytes) -> Path:

@@ -122,7 +122,7 @@ def make_plan(
         precision=chosen.precision,
         layout=chosen.layout,
         loss=torch.nn.CrossEntropyLoss(label_smoothing=config.label_smoothing).to(chosen.device),
-        normalise=Normalise(preprocess).to(chosen.device),
+        normalise=Normalise(preprocess.mean, preprocess.std).to(chosen.device),
         schedule=schedule,
     )
 
