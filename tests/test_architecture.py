@@ -114,7 +114,7 @@ def test_the_runtime_stands_alone(file: Path) -> None:
         "math",
         "pathlib",
     }
-    allowed |= {"time", "typing", "warnings", "os", "sys", "hashlib"}
+    allowed |= {"time", "typing", "warnings", "os", "stat", "sys", "hashlib"}
     foreign = {
         name for name in imports(file) if name.split(".")[0] not in allowed and not name.startswith("zoo.runtime")
     }

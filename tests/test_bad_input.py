@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -150,6 +151,13 @@ def test_predict_refuses_a_truncated_picture(cli: Cli, trained_run: Run, folder:
     answer = cli("predict", folder / "class0" / "000.jpg", "--using", trained_run.path)
     assert answer.code == 1
     assert "000.jpg is truncated" in answer.error
+
+
+def test_a_pipe_is_not_waited_for(cli: Cli, trained_run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    answer = cli("predict", tmp_path / "pipe.jpg", "--using", trained_run.path)
+    assert answer.code == 1
+    assert "pipe.jpg is not a regular file" in answer.error
 
 
 @pytest.mark.parametrize("command", ["export", "eval", "verify", "bench"])

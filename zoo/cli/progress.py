@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -101,4 +103,5 @@ class TrainProgress(Watch):
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
-        self.note("stopping after this step; once more to stop at once")
+        # Not through rich: a signal may come in the middle of its own work, even of its import.
+        os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")

@@ -13,6 +13,7 @@ from zoo.data.decode import to_rgb
 from zoo.errors import DatasetInvalid, EnvironmentBroken, ImageUnreadable
 from zoo.files import write_json
 from zoo.home import zoo_home
+from zoo.runtime.pixels import PixelError, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from zoo.plugin import Image
 
 MAX_BROKEN_SHARE = 0.01
+RULES = 1
+"""Counts up when the decoder changes what it takes, so that older looks are not believed."""
 Known = dict[str, list[object]]
 """Path -> [size, mtime_ns, sha256, fault], for files that were looked at before."""
 
@@ -45,7 +48,8 @@ def screen(
         key: Names the memory of earlier looks, for example the dataset and the split.
         progress: Called with how many are done, and of how many.
     """
-    memory = zoo_home() / "screened" / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()[:16]}.json"
+    known_as = f"{RULES}:{key}".encode(errors="surrogateescape")
+    memory = zoo_home() / "screened" / f"{hashlib.sha256(known_as).hexdigest()[:16]}.json"
     known = _read_memory(memory)
     looks: list[Look] = []
     with ThreadPoolExecutor() as pool:
@@ -78,9 +82,9 @@ def _look(image: Image, known: Known) -> Look:
         if memory and memory[:2] == _stamp(image):
             return Look(str(memory[2]), str(memory[3]))
         try:
-            data: bytes | np.ndarray = image.read_bytes()
-        except OSError as exc:
-            return Look("", f"cannot be read: {exc.strerror or exc}")
+            data: bytes | np.ndarray = read_file(image)
+        except PixelError as exc:
+            return Look("", str(exc))
     else:
         data = image
     digest = hashlib.sha256(data if isinstance(data, bytes) else data.tobytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import stat
 import warnings
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,7 @@ def decode(source: Path | bytes) -> np.ndarray:
     Raises:
         PixelError: not an image of a known format, truncated, damaged, or over `MAX_PIXELS`.
     """
-    try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as exc:
-        raise PixelError(f"cannot be read: {exc.strerror or exc}") from exc
+    data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise PixelError("is empty")
     if data.startswith(_GIT_LFS):
@@ -49,6 +47,20 @@ def decode(source: Path | bytes) -> np.ndarray:
         raise
     except Exception as exc:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files
         raise PixelError(_reason(exc)) from exc
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; a pipe or a device would be waited for without end.
+
+    Raises:
+        PixelError: missing, not readable, or no regular file.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise PixelError("is not a regular file")
+        return path.read_bytes()
+    except OSError as exc:
+        raise PixelError(f"cannot be read: {exc.strerror or exc}") from exc
 
 
 def _decode(data: bytes) -> np.ndarray:
