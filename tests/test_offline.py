@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from zoo.artifact import Artifact
+
 # Python's own hook sees every name look-up and connection of Python code; the kernel's counters see the C++ libraries'
 # too: in a network namespace with nothing in it, each attempt to leave counts as a packet without a route.
 WORK = """
@@ -84,7 +86,9 @@ def test_train_export_and_predict_make_no_connection_attempt(tmp_path: Path) -> 
     assert result["control"]["left"] > 0, "the counters see nothing: this test proves nothing"
 
 
-def test_a_machine_without_a_gpu_gets_no_warning(tmp_path: Path) -> None:
-    code = "import onnxruntime, numpy; from zoo.runtime.session import OnnxPredictor; print('ok')"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+def test_a_machine_without_a_gpu_gets_no_warning(onnx_artifact: Artifact, tmp_path: Path) -> None:
+    code = "import numpy, pathlib, sys; from zoo.runtime.session import OnnxPredictor;"
+    code += "print(OnnxPredictor(pathlib.Path(sys.argv[1]))(numpy.zeros((3, 32, 32, 3), numpy.uint8)).shape)"
+    command = [sys.executable, "-W", "error", "-c", code, str(onnx_artifact.path / "model.onnx")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(3, 10)\n", "")
