@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.artifact import REJECTED, Artifact, Manifest, Tensor, checksums, write_golden, write_manifest
-from zoo.errors import ContractBroken, EnvironmentBroken, OptionInvalid, PluginBroken, UnknownName, ZooError
+from zoo.errors import (
+    ContractBroken,
+    EnvironmentBroken,
+    OptionInvalid,
+    PluginBroken,
+    UnknownName,
+    ZooError,
+    first_line,
+)
 from zoo.files import replace_folder, scratch_folder, sha256
 from zoo.options import check, exporter_options
 from zoo.plugin import ExportRequest
@@ -152,9 +160,8 @@ def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
             f"cannot write {out}: {exc.strerror or exc}; free space or choose another place"
         ) from exc
     except Exception as exc:
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise PluginBroken(
-            f"exporter {job.name!r} failed on {trained.record.model}: {reason}; nothing was kept"
+            f"exporter {job.name!r} failed on {trained.record.model}: {first_line(exc)}; nothing was kept"
         ) from exc
     if not out.is_file():
         raise ContractBroken(f"exporter {job.name!r} did not write {out.name}")
@@ -167,7 +174,8 @@ def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[st
     threads = job.target.threads
     with scratch_folder(trained.run.export_folder / "yardsticks") as folder:
         own = _fp32_file(trained, job, folder / "own", note) if job.precision != "fp32" else None
-        common = _fp32_file(trained, _yardstick(job), folder / "common", note) if job.name != YARDSTICK else None
+        yardstick = _check(job.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
+        common = _fp32_file(trained, yardstick, folder / "common", note) if job.name != YARDSTICK else None
         yield Contender(
             predict=job.exporter.open(model_file, threads=threads),
             model_file=model_file,
@@ -175,15 +183,9 @@ def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[st
             threads=threads,
             fp32=job.exporter.open(own, threads=threads) if own else None,
             fp32_file=own,
-            onnxruntime_fp32=_yardstick(job).exporter.open(common, threads=threads) if common else None,
+            onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=job.name != YARDSTICK,
         )
-
-
-def _yardstick(job: _Job) -> _Job:
-    return replace(
-        _check(job.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name)), target=job.target
-    )
 
 
 def _fp32_file(trained: Trained, job: _Job, folder: Path, note: Callable[[str], None]) -> Path | None:

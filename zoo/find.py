@@ -27,9 +27,9 @@ def find_artifact(given: str | None, root: Path, note: Callable[[str], None]) ->
 
 def find_any(given: str | None, root: Path, note: Callable[[str], None]) -> Run | Artifact:
     """Return the same, or the run itself where it has no artifact yet; tell which one was chosen."""
-    for path in (Path(given), root / given, _inside_export(root, given)) if given else ():
-        if (path / MANIFEST).is_file():
-            return Artifact(path)
+    named = _named_artifact(given, root)
+    if named:
+        return named
     run = find_run(given, root)
     artifacts = list_artifacts(run.export_folder)
     chosen = artifacts[0] if artifacts else run
@@ -42,9 +42,9 @@ def find_all_artifacts(given: Sequence[str], root: Path, note: Callable[[str], N
     """Return the named artifacts, and for a run (the newest if nothing is named) all of its artifacts."""
     found: list[Artifact] = []
     for name in given or (None,):
-        artifact = find_artifact(name, root, note)
-        is_run = name is None or (root / name / "run.json").is_file() or Path(name, "run.json").is_file()
-        found += reversed(list_artifacts(artifact.path.parent)) if is_run else [artifact]
+        named = _named_artifact(name, root)
+        newest = named or find_artifact(name, root, note)
+        found += [named] if named else reversed(list_artifacts(newest.path.parent))
     return found
 
 
@@ -60,6 +60,10 @@ def run_of(artifact: Artifact) -> Run:
     return run
 
 
-def _inside_export(root: Path, given: str) -> Path:
-    name, _, artifact = given.rpartition("/")
-    return root / name / "export" / artifact
+def _named_artifact(given: str | None, root: Path) -> Artifact | None:
+    """Return the artifact whose path, or RUN/NAME, was given; None if something else was, or nothing."""
+    if given is None:
+        return None
+    run, _, name = given.rpartition("/")
+    paths = (Path(given), root / given, root / run / "export" / name)
+    return next((Artifact(path) for path in paths if (path / MANIFEST).is_file()), None)
