@@ -15,13 +15,14 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
-    {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.target", "zoo.files"},
+    {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.target", "zoo.files", "zoo.installed", "zoo.isolation"},
     {"zoo.preprocess", "zoo.shipped", "zoo.weights", "zoo.registry"},
-    {"zoo.plugin", "zoo.testing"},
-    {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.model", "zoo.versions"},
+    {"zoo.plugin"},
+    {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.model", "zoo.versions", "zoo.licenses", "zoo.tracking"},
     {"zoo.run", "zoo.artifact", "zoo.verify", "zoo.find"},
     {"zoo.data"},
     {"zoo.trained", "zoo.evaluate", "zoo.train", "zoo.proof", "zoo.export", "zoo.reproof", "zoo.predict", "zoo.bench"},
+    {"zoo.testing", "zoo.authoring"},
     {"zoo.doctor", "zoo.cli", "zoo.__main__"},
 )
 

@@ -166,11 +166,16 @@ class Artifact:
         if extra:
             raise ArtifactInvalid(f"{self.path} holds {min(extra)}, which the manifest does not know; remove it")
 
+    def meaning(self, catalogue: Catalogue) -> Catalogue:
+        """Return a catalogue in which the format's name means the exporter that made this artifact."""
+        maker = str(self.manifest().lineage.get("exporter", "")).rpartition(" ")[0]
+        return catalogue.preferring({**catalogue.preferred, "exporter": maker})
+
     def open(self, catalogue: Catalogue, *, threads: int = 0) -> Predictor:
         """Check every file, then load the model file in its own runtime."""
         manifest = self.manifest()
         self.check_files(manifest)
-        exporter = catalogue.get("exporter", manifest.format)()
+        exporter = self.meaning(catalogue).get("exporter", manifest.format)()
         predictor: Predictor = exporter.open(self.path / manifest.model_file, threads=threads)
         return predictor
 

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import importlib.metadata
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DuplicateName, PluginBroken, UnknownName, first_line
+from zoo.installed import API_VERSION, OURS, Plugin, Unreadable, installed_plugins
+from zoo.isolation.contain import contained
 from zoo.registry import ModelEntry, Registry, read_registry
 from zoo.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-GROUPS = {
-    "dataset": "zoo.datasets",
-    "augmentation": "zoo.augmentations",
-    "backbone": "zoo.backbones",
-    "backbone family": "zoo.backbone_families",
-    "exporter": "zoo.exporters",
-    "tracker": "zoo.trackers",
-}
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point, not imported."""
-
-    kind: str
-    name: str
-    distribution: str
-    version: str
-    entry_point: importlib.metadata.EntryPoint
-
-    @property
-    def owner(self) -> str:
-        """Distribution and version, as an error names them."""
-        return f"{self.distribution} {self.version}"
+    from zoo.plugin import BackboneFamily
 
 
 @dataclass(frozen=True)
@@ -58,14 +38,19 @@ class Catalogue:
 
     registry: Registry
     plugins: tuple[Plugin, ...]
-    warnings: tuple[str, ...] = ()
-    """Distributions whose entry points could not be read, each in one line."""
+    unreadable: tuple[Unreadable, ...] = ()
+    preferred: Mapping[str, str] = field(default_factory=dict)
+    """Kind -> the distribution that is meant where several have a name."""
 
     @classmethod
     def read(cls, registry: Path | None = None) -> Catalogue:
         """Read every layer of registry.toml and the entry points of every installed distribution."""
-        plugins, warnings = _installed_plugins()
-        return cls(read_registry(registry), plugins, warnings)
+        plugins, unreadable = installed_plugins()
+        return cls(read_registry(registry), plugins, unreadable)
+
+    def preferring(self, owners: Mapping[str, str]) -> Catalogue:
+        """Return a catalogue in which a name means what it meant when a run or an artifact was made."""
+        return replace(self, preferred=owners)
 
     def of_kind(self, kind: str) -> list[Plugin]:
         """Return the plugins of a kind, by name."""
@@ -81,31 +66,37 @@ class Catalogue:
         plugins = self.of_kind(kind)
         owner, _, short = name.rpartition("/")
         matches = [p for p in plugins if p.name == short and owner in ("", p.distribution)]
+        preferred = [p for p in matches if p.distribution == self.preferred.get(kind)]
+        matches = preferred if len(matches) > 1 and preferred else matches
         if not matches:
-            raise UnknownName(_unknown(kind, name, [p.name for p in plugins]))
+            raise UnknownName(self._unknown(kind, name, [p.name for p in plugins]))
         if len(matches) > 1:
-            owners = " and ".join(p.owner for p in matches)
-            raise DuplicateName(
-                f"{kind} {name!r} comes from {owners}; write {matches[0].distribution}/{name} or uninstall one"
-            )
+            raise DuplicateName(_claimed(kind, name, matches))
         return matches[0]
 
     def load(self, plugin: Plugin) -> Any:
-        """Import one plugin.
+        """Import one plugin; a stranger's is first tried in a process of its own, once for each of its versions.
 
         Raises:
-            PluginBroken: its module raised, or tried to exit; nothing else is affected.
+            PluginBroken: its module raises, exits, hangs, crashes, or is for another API; nothing else is affected.
         """
+        module = plugin.entry_point.module
+        if plugin.distribution != OURS and module not in sys.modules:
+            _try_apart(plugin)
         try:
-            return plugin.entry_point.load()
+            with contained():
+                loaded = plugin.entry_point.load()
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            reason = f"{type(exc).__name__}: {first_line(exc)}"
+            raise PluginBroken(_broken(plugin, f"cannot be imported: {type(exc).__name__}: {first_line(exc)}")) from exc
+        api = getattr(sys.modules.get(module), "ZOO_API", API_VERSION)
+        if not isinstance(api, int) or not 1 <= api <= API_VERSION:
             raise PluginBroken(
-                f"{plugin.kind} {plugin.name!r} from {plugin.owner} cannot be imported: {reason}; "
-                "mend or uninstall that package"
-            ) from exc
+                f"{plugin.kind} {plugin.name!r} from {plugin.owner} needs version {api!r} of the plugin API, "
+                f"this zoo has {API_VERSION}; upgrade edgezoo"
+            )
+        return loaded
 
     def get(self, kind: str, name: str) -> Any:
         """Find and load in one step."""
@@ -117,7 +108,7 @@ class Catalogue:
             return self.registry.targets[name]
         if name == "host":
             return Target()
-        raise UnknownName(_unknown("target", name, list(self.registry.targets)))
+        raise UnknownName(self._unknown("target", name, list(self.registry.targets)))
 
     def backbone(self, name: str) -> BackboneChoice:
         """Resolve a model name: registry models, then backbone entry points, then families such as timm.
@@ -126,7 +117,12 @@ class Catalogue:
             UnknownName, DuplicateName, PluginBroken: as for `find` and `load`.
         """
         entry = self.registry.models.get(name)
-        plugin, member = self._backbone_plugin(entry.backbone if entry else name)
+        try:
+            plugin, member = self._backbone_plugin(entry.backbone if entry else name)
+        except UnknownName:
+            if entry and entry.install:
+                raise UnknownName(self._unknown("model", name, [])) from None
+            raise
         return BackboneChoice(name, entry or ModelEntry(backbone=name), plugin, member)
 
     def model_names(self) -> list[str]:
@@ -134,56 +130,60 @@ class Catalogue:
         return [*self.registry.models, *(p.name for p in self.of_kind("backbone")), *self.family_names()]
 
     def family_names(self) -> list[str]:
-        """Return the members of every family."""
-        return [name for plugin in self.of_kind("backbone family") for name in self.load(plugin)().names()]
+        """Return the members of every family that can be used."""
+        return [name for _, family in self.families() for name in family.names()]
+
+    def families(self) -> Iterator[tuple[Plugin, BackboneFamily]]:
+        """Yield every family that can be imported; a broken one costs only its own members."""
+        for plugin in self.of_kind("backbone family"):
+            with contextlib.suppress(PluginBroken):
+                yield plugin, self.load(plugin)()
 
     def _backbone_plugin(self, name: str) -> tuple[Plugin, str]:
         owner, _, short = name.rpartition("/")
-        if any(p.name == short and owner in ("", p.distribution) for p in self.of_kind("backbone")):
+        own = [p for p in self.of_kind("backbone") if p.name == short and owner in ("", p.distribution)]
+        if own and owner:
             return self.find("backbone", name), ""
-        families = self.of_kind("backbone family")
         family, _, member = name.partition("/")
-        if member and any(p.name == family for p in families):
-            families = [self.find("backbone family", family)]
-        else:
-            member = name
-        owners = [p for p in families if self.load(p)().knows(member)]
-        if len(owners) > 1:
-            raise DuplicateName(
-                f"model {name!r} is in {' and '.join(p.name for p in owners)}; write {owners[0].name}/{name}"
-            )
+        if member and any(p.name == family for p in self.of_kind("backbone family")):
+            plugin = self.find("backbone family", family)
+            if self.load(plugin)().knows(member):
+                return plugin, member
+        owners = [(p, "") for p in own] + [(p, name) for p, family in self.families() if family.knows(name)]
+        preferred = [pair for pair in owners if pair[0].distribution == self.preferred.get("backbone")]
+        owners = preferred if len(owners) > 1 and preferred else owners
         if not owners:
-            raise UnknownName(_unknown("model", name, self.model_names()))
-        return owners[0], member
+            raise UnknownName(self._unknown("model", name, self.model_names()))
+        if len(owners) > 1:
+            raise DuplicateName(_claimed("model", name, [plugin for plugin, _ in owners]))
+        return owners[0]
+
+    def _unknown(self, kind: str, name: str, known: list[str]) -> str:
+        install = self.registry.install_line(kind, name)
+        if install:
+            return f"{kind} {name!r} is known, but its package is not installed; run `{install}`"
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"`zoo list {kind}s` shows what there is"
+        return f"no {kind} is named {name!r}; {hint}"
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"`zoo list {kind}s` shows what there is"
-    return f"no {kind} is named {name!r}; {hint}"
+def _try_apart(plugin: Plugin) -> None:
+    from zoo.isolation.probe import probe, remembered
+
+    verdict = remembered(plugin)
+    # What failed once may have been mended since, by installing what it needs.
+    verdict = verdict if verdict and not verdict.reason else probe(plugin)
+    if verdict.reason:
+        raise PluginBroken(_broken(plugin, verdict.reason))
 
 
-def _installed_plugins() -> tuple[tuple[Plugin, ...], tuple[str, ...]]:
-    """Read distributions one by one: a malformed entry_points.txt makes `entry_points()` fail for everybody."""
-    kinds = {group: kind for kind, group in GROUPS.items()}
-    plugins: list[Plugin] = []
-    warnings: list[str] = []
-    seen: set[str] = set()
-    for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("entry_points.txt")
-        if not text or "zoo." not in text or distribution.name in seen:
-            continue
-        seen.add(distribution.name)
-        try:
-            entry_points: Iterable[importlib.metadata.EntryPoint] = list(distribution.entry_points)
-        except Exception as exc:
-            warnings.append(
-                f"{distribution.name}: its entry_points.txt cannot be read ({exc}); its plugins are left out"
-            )
-            continue
-        plugins += [
-            Plugin(kinds[ep.group], ep.name, distribution.name, distribution.version, ep)
-            for ep in entry_points
-            if ep.group in kinds
-        ]
-    return tuple(plugins), tuple(warnings)
+def _claimed(kind: str, name: str, plugins: list[Plugin]) -> str:
+    owners = " and ".join(f"{p.owner} ({p.name})" if p.kind == "backbone family" else p.owner for p in plugins)
+    choices = [f"{p.name}/{name}" if p.kind == "backbone family" else p.full_name for p in plugins]
+    if len(set(choices)) < len(choices):
+        return f"{kind} {name!r} is there twice in {owners}; uninstall that package"
+    return f"{kind} {name!r} comes from {owners}; write {' or '.join(choices)}, or uninstall one"
+
+
+def _broken(plugin: Plugin, reason: str) -> str:
+    return f"{plugin.kind} {plugin.name!r} from {plugin.owner} {reason}; mend or uninstall that package"

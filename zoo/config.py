@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from zoo.errors import OptionInvalid, UnknownName
 
@@ -60,6 +60,17 @@ class TrainConfig(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    trackers: tuple[str, ...] = ()
+    """Who hears of the run while it trains."""
+    tracker_options: dict[str, Any] = {}
+    """KEY for the only tracker, NAME.KEY among several."""
+    license_allow: tuple[str, ...] = ()
+    """Licences (SPDX) that code, weights and data may have; none means any."""
+
+    @field_validator("trackers", "license_allow", mode="before")
+    @classmethod
+    def _split_text(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class Resolved(BaseModel):

@@ -11,11 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.errors import PluginBroken, first_line
+from zoo.authoring.condition import conditions
 from zoo.home import zoo_home
 
 if TYPE_CHECKING:
-    from zoo.catalogue import Catalogue, Plugin
+    from zoo.authoring.condition import Condition
+    from zoo.catalogue import Catalogue
 
 IMPORT_SECONDS = 120
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -40,8 +41,7 @@ def examine(catalogue: Catalogue) -> list[Check]:
         _onnxruntime_once(),
         _onnxruntime(),
         _home(),
-        *(_plugin(catalogue, plugin) for plugin in catalogue.plugins),
-        *(Check("plugins", "note", warning, "reinstall that package") for warning in catalogue.warnings),
+        *(_plugin(condition) for condition in conditions(catalogue, check=True)),
     ]
 
 
@@ -94,13 +94,14 @@ def _home() -> Check:
     return Check("ZOO_HOME", "ok", str(home))
 
 
-def _plugin(catalogue: Catalogue, plugin: Plugin) -> Check:
-    name = f"{plugin.kind} {plugin.name}"
-    try:
-        catalogue.load(plugin)
-    except PluginBroken as exc:
-        return Check(name, "broken", first_line(exc), f"pip install --force-reinstall {plugin.distribution}")
-    return Check(name, "ok", plugin.owner)
+def _plugin(condition: Condition) -> Check:
+    name = f"{condition.kind} {condition.name}".strip() or "plugins"
+    owner = f"{condition.distribution} {condition.version}"
+    if condition.state == "broken":
+        mend = f"pip install --force-reinstall {condition.distribution}, or uninstall it"
+        return Check(name, "broken", f"{owner}: {condition.reason}", mend)
+    state = "note" if condition.reason else "ok"
+    return Check(name, state, f"{owner}: {condition.reason}" if condition.reason else owner)
 
 
 def _version(distribution: str) -> str:
@@ -111,7 +112,9 @@ def _version(distribution: str) -> str:
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", code]
+    # What a bad distribution breaks is told of that distribution, not of torch.
+    spared = "from zoo.isolation.malformed import spare_libraries; spare_libraries()"
+    command = [sys.executable, "-W", "ignore", "-c", f"{spared}\n{code}"]
     try:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False, env=dict(os.environ)

@@ -50,6 +50,10 @@ class WeightsUnavailable(ZooError):
     """Pretrained weights that are neither in the cache nor within reach."""
 
 
+class LicenseRefused(ZooError):
+    """A licence of code, weights or data that the user does not allow."""
+
+
 class CheckpointInvalid(ZooError):
     """A weights file or checkpoint that is not ours, not whole, or not for this model."""
 

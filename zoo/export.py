@@ -17,10 +17,12 @@ from zoo.errors import (
     first_line,
 )
 from zoo.files import replace_folder, scratch_folder, sha256
+from zoo.installed import OURS
 from zoo.options import check, exporter_options
 from zoo.plugin import ExportRequest
 from zoo.proof import Contender, prove
 from zoo.run import now
+from zoo.tracking import make_trackers
 from zoo.trained import load_trained
 from zoo.verify import DEFAULT_MIN_SPEEDUP, Budget
 from zoo.versions import versions
@@ -31,12 +33,13 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Report
     from zoo.catalogue import Catalogue
+    from zoo.installed import Plugin
     from zoo.plugin import Exporter
     from zoo.run import Run
     from zoo.target import Target
     from zoo.trained import Trained
 
-YARDSTICK = "onnx"
+YARDSTICK = f"{OURS}/onnx"
 """The exporter whose fp32 file every artifact is timed beside."""
 
 
@@ -58,13 +61,17 @@ class ExportSpec:
 class _Job:
     """An export whose names and options were found good."""
 
-    catalogue: Catalogue
-    name: str
+    plugin: Plugin
     exporter: Exporter
     precision: str
     target: Target
     budget: Budget
     options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The format, as the artifact's folder and manifest tell it."""
+        return self.plugin.name
 
 
 def export_run(
@@ -94,6 +101,8 @@ def export_run(
         write_manifest(folder, manifest)
         rejected = final.with_name(final.name + REJECTED)
         replace_folder(folder, final if report.accepted else rejected)
+    if report.accepted:
+        _tell_trackers(trained, final, report, note)
     return Artifact(final if report.accepted else rejected), manifest
 
 
@@ -107,6 +116,7 @@ def prove_again(
         format=manifest.format, precision=manifest.precision, target=manifest.target, options=manifest.options
     )
     # Latency is measured and shown again, but a busy machine must not fail a file that has not changed.
+    catalogue = artifact.meaning(catalogue)
     job = replace(_check(catalogue, spec), budget=Budget(max_drop=manifest.report.max_drop, min_speedup=None))
     trained = load_trained(catalogue, run)
     with _contender(trained, job, artifact.path / manifest.model_file, note) as contender:
@@ -115,8 +125,18 @@ def prove_again(
     return report
 
 
+def _tell_trackers(trained: Trained, folder: Path, report: Report, note: Callable[[str], None]) -> None:
+    config = trained.config
+    with contextlib.suppress(ZooError):  # a tracker that is gone must not cost the artifact
+        trackers = make_trackers(trained.catalogue, config.trackers, config.tracker_options, note)
+        trackers.start(trained.run.path, config.model_dump(mode="json"))
+        trackers.artifact(folder, report.model_dump(mode="json"))
+        trackers.end({})
+
+
 def _check(catalogue: Catalogue, spec: ExportSpec) -> _Job:
-    exporter: Exporter = catalogue.get("exporter", spec.format)()
+    plugin = catalogue.find("exporter", spec.format)
+    exporter: Exporter = catalogue.load(plugin)()
     precision = spec.precision or exporter.precisions[0]
     if precision not in exporter.precisions:
         known = ", ".join(exporter.precisions)
@@ -127,8 +147,7 @@ def _check(catalogue: Catalogue, spec: ExportSpec) -> _Job:
     given = check(spec.options, declared, f"exporter {spec.format!r}")
     speedup = spec.min_speedup if spec.min_speedup is not None else DEFAULT_MIN_SPEEDUP.get(precision)
     return _Job(
-        catalogue=catalogue,
-        name=spec.format.rpartition("/")[2],
+        plugin=plugin,
         exporter=exporter,
         precision=precision,
         target=catalogue.target(spec.target),
@@ -174,8 +193,9 @@ def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[st
     threads = job.target.threads
     with scratch_folder(trained.run.export_folder / "yardsticks") as folder:
         own = _fp32_file(trained, job, folder / "own", note) if job.precision != "fp32" else None
-        yardstick = _check(job.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
-        common = _fp32_file(trained, yardstick, folder / "common", note) if job.name != YARDSTICK else None
+        yardstick = _check(trained.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
+        foreign = job.plugin != yardstick.plugin
+        common = _fp32_file(trained, yardstick, folder / "common", note) if foreign else None
         yield Contender(
             predict=job.exporter.open(model_file, threads=threads),
             model_file=model_file,
@@ -184,7 +204,7 @@ def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[st
             fp32=job.exporter.open(own, threads=threads) if own else None,
             fp32_file=own,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
-            foreign_runtime=job.name != YARDSTICK,
+            foreign_runtime=foreign,
         )
 
 
@@ -196,7 +216,8 @@ def _fp32_file(trained: Trained, job: _Job, folder: Path, note: Callable[[str], 
     with contextlib.suppress(ZooError):
         manifest = proven.manifest()
         proven.check_files(manifest)
-        if manifest.lineage["weights"] == sha256(trained.run.best_file) and manifest.target == job.target.name:
+        made_of = (manifest.lineage["weights"], manifest.lineage["exporter"].rpartition(" ")[0], manifest.target)
+        if made_of == (sha256(trained.run.best_file), job.plugin.distribution, job.target.name):
             return proven.path / manifest.model_file
     note(f"writing {job.name} fp32 to compare with")
     folder.mkdir()
@@ -205,7 +226,6 @@ def _fp32_file(trained: Trained, job: _Job, folder: Path, note: Callable[[str], 
 
 def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> Manifest:
     height, width = trained.preprocess.size
-    plugin = job.catalogue.find("exporter", job.name)
     return Manifest(
         format=job.name,
         precision=job.precision,
@@ -223,8 +243,8 @@ def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> 
             "run_json": sha256(trained.run.record_file),
             "weights": sha256(trained.run.best_file),
             "dataset_fingerprint": trained.data.fingerprint,
-            "exporter": plugin.owner,
-            "versions": versions([plugin]),
+            "exporter": job.plugin.owner,
+            "versions": versions([job.plugin]),
             "created": now(),
         },
         licenses=trained.record.licenses,

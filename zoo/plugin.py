@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 
 from zoo.errors import DatasetInvalid, ExportUnsupported, WeightsUnavailable
+from zoo.installed import API_VERSION
 from zoo.preprocess import Preprocess
 from zoo.target import Target
 
@@ -35,8 +36,6 @@ __all__ = [
     "image_files",
     "image_folder",
 ]
-
-API_VERSION = 1
 
 Image = Path | bytes | np.ndarray
 """An image file, an encoded image, or RGB uint8 [H, W, 3]."""
@@ -143,10 +142,14 @@ class BackboneFamily(Protocol):
 
 
 class Tracker(Protocol):
-    """Hears of a run while it trains."""
+    """Hears of a run while it trains. The entry point names what makes one: a class, or a function with options.
+
+    A tracker may also have `artifact(folder: Path, report: Mapping[str, object])`: it is called for each artifact that
+    passed its proof, between a `start` and an `end` of their own. One that raises is dropped, and the run goes on.
+    """
 
     def start(self, run: Path, config: Mapping[str, object]) -> None:
-        """Take note that `run` begins, with its resolved options."""
+        """Take note that `run` begins, with its resolved options; or that it goes on, after a stop or for an export."""
 
     def epoch(self, metrics: Mapping[str, float | int]) -> None:
         """Take one epoch's metrics, the line that metrics.jsonl gets."""

@@ -31,6 +31,8 @@ class ModelEntry:
     """0 means the backbone's own."""
     options: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+    install: str = ""
+    """The command that brings the backbone's package, for models that are known but not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,15 @@ class DatasetEntry:
     description: str = ""
     install: str = ""
     """The command that brings the plugin, for names that are known but not installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginEntry:
+    """`[augmentations.NAME]`, `[exporters.NAME]`, `[trackers.NAME]`: a name that a package brings."""
+
+    install: str
+    """The command that brings it."""
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,14 @@ class Registry:
     datasets: dict[str, DatasetEntry] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     artifacts: dict[str, ArtifactEntry] = field(default_factory=dict)
+    augmentations: dict[str, PluginEntry] = field(default_factory=dict)
+    exporters: dict[str, PluginEntry] = field(default_factory=dict)
+    trackers: dict[str, PluginEntry] = field(default_factory=dict)
+
+    def install_line(self, kind: str, name: str) -> str:
+        """Return the command that brings a name that is known but not installed; empty if none is known."""
+        entry = getattr(self, f"{kind}s", {}).get(name)
+        return str(getattr(entry, "install", ""))
 
     def over(self, lower: Registry) -> Registry:
         """Return both layers in one; a name in this one replaces the same name in `lower`."""
@@ -113,6 +132,7 @@ def _read(path: Path) -> Registry:
 
 def _registry(raw: dict[str, Any], path: Path, text: str) -> Registry:
     kinds = {"models": ModelEntry, "datasets": DatasetEntry, "targets": Target, "artifacts": ArtifactEntry}
+    kinds |= dict.fromkeys(("augmentations", "exporters", "trackers"), PluginEntry)
     known = [*kinds, "recipes"]
     sections: dict[str, dict[str, Any]] = {}
     for section, table in raw.items():

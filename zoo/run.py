@@ -41,6 +41,8 @@ class RunRecord(BaseModel):
     """What `auto` came to: device, precision, layout, threads."""
     metrics: dict[str, Any]
     versions: dict[str, str]
+    plugins: dict[str, str] = {}
+    """Kind -> the distribution whose plugin the names above meant."""
     seed: int
     dataset_fingerprint: str = ""
     dataset_sizes: dict[str, int] = {}

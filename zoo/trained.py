@@ -35,6 +35,7 @@ class Trained:
     catalogue: Catalogue
     run: Run
     record: RunRecord
+    config: TrainConfig
     preprocess: Preprocess
     data: PreparedData
     workers: int
@@ -71,6 +72,7 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
         DatasetInvalid: the data is not what the run was trained on.
     """
     record = run.record()
+    catalogue = catalogue.preferring(record.plugins)
     config = TrainConfig.model_validate(record.config)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     data = prepare(dataset, config.dataset, seed=config.seed)
@@ -83,6 +85,7 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
         catalogue=catalogue,
         run=run,
         record=record,
+        config=config,
         preprocess=Preprocess.from_json(record.preprocess),
         data=data,
         workers=worker_count(config.workers),

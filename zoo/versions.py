@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.catalogue import Plugin
+    from zoo.installed import Plugin
 
 PACKAGES = ("edgezoo", "torch", "timm", "albumentations", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
 

@@ -11,12 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import bench, doctor, evaluate, export, listing, predict, show, train, verify
+from zoo.cli import bench, doctor, evaluate, export, listing, plugin, predict, show, train, verify
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
+from zoo.installed import installed_plugins
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
+    from zoo.installed import Plugin, Unreadable
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Globals:
 
     debug: bool
     registry: Path | None
+    installed: tuple[tuple[Plugin, ...], tuple[Unreadable, ...]]
 
     def catalogue(self) -> Catalogue:
-        """Read the registry and the installed plugins."""
+        """Lay the registry over the installed plugins."""
         from zoo.catalogue import Catalogue
+        from zoo.registry import read_registry
 
-        return Catalogue.read(self.registry)
+        return Catalogue(read_registry(self.registry), *self.installed)
 
 
 class OneLineErrors(TyperGroup):
@@ -96,7 +100,8 @@ def main(
     ] = False,
 ) -> None:
     """Take the global options."""
-    ctx.obj = Globals(debug, Path(registry) if registry else None)
+    # Before the command's parameters are converted: pydantic does that, and a bad distribution would stop it.
+    ctx.obj = Globals(debug, Path(registry) if registry else None, installed_plugins())
 
 
 app.command("train")(train.train_cli)
@@ -107,4 +112,5 @@ app.command("predict")(predict.predict_cli)
 app.command("bench")(bench.bench_cli)
 app.command("list", cls=PlainCommand)(listing.list_cli)
 app.command("show")(show.show_cli)
+app.add_typer(plugin.plugin_app, name="plugin")
 app.command("doctor")(doctor.doctor_cli)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.cli.options import Json, Runs
+from zoo.installed import OURS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,9 @@ def export_cli(
     from zoo.run import find_run
 
     formats = [
-        name for name, given in (("onnx", onnx), ("torchscript", torchscript), (format_, format_)) if given and name
+        name
+        for name, given in ((f"{OURS}/onnx", onnx), (f"{OURS}/torchscript", torchscript), (format_, format_))
+        if given and name
     ]
     precisions = [name for name, given in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if given]
     precisions += [precision] if precision else []
@@ -50,7 +53,7 @@ def export_cli(
     if run is None:
         note(f"using {found.path}")
     spec = ExportSpec(
-        format=formats[0] if formats else "onnx",
+        format=formats[0] if formats else f"{OURS}/onnx",
         precision=precisions[0] if precisions else "",
         target=target,
         max_drop=max_drop,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.options import Json
+from zoo.cli.plain import print_columns
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -54,7 +55,7 @@ def list_cli(
     elif kind is Kind.models:
         _print_models(rows, everything=pattern != "*" or not sys.stdout.isatty())
     else:
-        _print_columns(rows, kind)
+        print_columns(rows, kind)
 
 
 def _rows(catalogue: Catalogue, kind: Kind, runs: Path | None) -> list[Row]:
@@ -89,8 +90,8 @@ def _models(catalogue: Catalogue) -> list[Row]:
     known = set(catalogue.registry.models)
     families = [
         {"name": name, "source": plugin.name}
-        for plugin in catalogue.of_kind("backbone family")
-        for name in catalogue.load(plugin)().names()
+        for plugin, family in catalogue.families()
+        for name in family.names()
         if name not in known
     ]
     return [*named, *plugins, *families]
@@ -128,21 +129,9 @@ def _runs(root: Path | None) -> list[Row]:
 def _print_models(rows: list[Row], *, everything: bool) -> None:
     named = [row for row in rows if row["source"] == "registry"]
     others = [row for row in rows if row["source"] != "registry"]
-    _print_columns([{k: v for k, v in row.items() if k != "source"} for row in named], Kind.models)
+    print_columns([{k: v for k, v in row.items() if k != "source"} for row in named], Kind.models)
     if everything:
         for row in others:
             typer.echo(row["name"])
     else:
         typer.echo(f"and {len(others)} architectures by name, for example: zoo list models 'convnext*'")
-
-
-def _print_columns(rows: list[Row], kind: Kind) -> None:
-    """Print plainly aligned columns: rich would cost a third of this command's time."""
-    if not rows:
-        typer.echo(f"no {kind} found", err=True)
-        return
-    names = list(rows[0])
-    cells = [[str(row.get(name, "")) for name in names] for row in rows]
-    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
-    for line in (names, *cells):
-        typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -13,7 +13,8 @@ from zoo.cli.options import Json, Runs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.catalogue import Catalogue, Plugin
+    from zoo.catalogue import Catalogue
+    from zoo.installed import Plugin
 
 
 class Thing(enum.StrEnum):

@@ -47,6 +47,11 @@ def train_cli(
     dataset_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the dataset.")] = None,
     augment_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the augmentation.")] = None,
     backbone_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the backbone.")] = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="Who hears of the run; more than one is fine.")] = None,
+    tracker_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the tracker.")] = None,
+    license_allow: Annotated[
+        str | None, typer.Option(help="Licences that code, weights and data may have, for example Apache-2.0,MIT.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fine-tune a model on a dataset."""
@@ -70,6 +75,9 @@ def train_cli(
         "dataset_options": parse_pairs(dataset_option or [], "--dataset-option") or None,
         "augment_options": parse_pairs(augment_option or [], "--augment-option") or None,
         "backbone_options": parse_pairs(backbone_option or [], "--backbone-option") or None,
+        "trackers": tuple(tracker) if tracker else None,
+        "tracker_options": parse_pairs(tracker_option or [], "--tracker-option") or None,
+        "license_allow": license_allow,
         **parse_pairs(set_ or [], "--set"),
     }
     given = {key: value for key, value in given.items() if value is not None}

@@ -10,15 +10,17 @@ import numpy as np
 
 from zoo.errors import ContractBroken, DatasetInvalid, PluginBroken, ZooError
 from zoo.home import zoo_home
+from zoo.installed import OURS
 from zoo.options import check, options_of
 from zoo.plugin import Dataset, Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.catalogue import Catalogue, Plugin
+    from zoo.catalogue import Catalogue
+    from zoo.installed import Plugin
 
-FOLDER_PLUGIN = "folder"
+FOLDER_PLUGIN = f"{OURS}/folder"
 """The plugin that `--dataset ./some/dir` is short for."""
 
 
@@ -59,6 +61,11 @@ def open_dataset(catalogue: Catalogue, name: str, options: Mapping[str, Any]) ->
 def lasting_name(catalogue: Catalogue, name: str) -> str:
     """Return a name that means the same from any folder: a path becomes absolute."""
     return str(Path(name).expanduser().resolve()) if _is_path(catalogue, name) else name
+
+
+def is_own_folder(plugin: Plugin) -> bool:
+    """Tell whether a dataset is the user's own images, which nobody else licenses to them."""
+    return plugin.full_name == FOLDER_PLUGIN
 
 
 def short_name(name: str) -> str:

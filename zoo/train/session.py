@@ -18,9 +18,12 @@ from zoo.evaluate.metrics import classification_metrics
 from zoo.evaluate.report import render_report
 from zoo.evaluate.score import eager, probabilities
 from zoo.files import write_text
+from zoo.licenses import refuse_license
 from zoo.model import BackboneRequest, build_backbone, parameter_count
 from zoo.options import check, options_of
 from zoo.run import Run, RunRecord, now
+from zoo.tracking import check_trackers, make_trackers
+from zoo.train.allowed import licenses_of, refuse_before_download
 from zoo.train.loop import EpochResult, Loaders, fit
 from zoo.train.plan import Chosen, Plan, choose, make_optimizer, make_plan
 from zoo.train.state import TrainState, make_state, read_checkpoint
@@ -29,9 +32,10 @@ from zoo.versions import git_commit, versions
 from zoo.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from zoo.catalogue import Catalogue
+    from zoo.installed import Plugin
     from zoo.plugin import Dataset
     from zoo.preprocess import Preprocess
 
@@ -45,6 +49,8 @@ class _Parts:
     preprocess: Preprocess
     chosen: Chosen
     loaders: Loaders
+    plugins: dict[str, str]
+    """Kind -> the distribution that the run's names meant."""
 
 
 def start_run(catalogue: Catalogue, resolved: Resolved, path: Path, watch: Watch | None = None) -> Run:
@@ -65,8 +71,7 @@ def start_run(catalogue: Catalogue, resolved: Resolved, path: Path, watch: Watch
     state, plan = _set_up(parts, resolved.config)
     run = Run(path)
     state.save(run.checkpoint_file, _about(resolved, parts))
-    _train(run, resolved, parts, state, plan, watch)
-    return _finish(catalogue, run, resolved, parts, state)
+    return _train_and_finish(catalogue, run, resolved, parts, (state, plan), watch)
 
 
 def resume_run(
@@ -87,6 +92,7 @@ def resume_run(
     watch = watch or Watch()
     payload = read_checkpoint(run.checkpoint_file)
     about = payload["about"]
+    catalogue = catalogue.preferring(about.get("plugins", {}))
     config = change(TrainConfig.model_validate(about["config"]))
     origins = dict(about["origins"])
     origins.update({name: "resume" for name in RESUME_MAY_CHANGE if getattr(config, name) != about["config"][name]})
@@ -105,8 +111,7 @@ def resume_run(
         raise CheckpointInvalid(f"{run.checkpoint_file} does not fit this run: {first_line(exc)}") from exc
     keep_epochs(run.metrics_file, state.epoch)
     watch.note(f"resuming {run.path} in epoch {state.epoch + 1}, step {state.step}")
-    _train(run, resolved, parts, state, plan, watch)
-    return _finish(catalogue, run, resolved, parts, state)
+    return _train_and_finish(catalogue, run, resolved, parts, (state, plan), watch)
 
 
 def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
@@ -114,6 +119,7 @@ def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
     catalogue.backbone(config.model)
     _augmentation(catalogue, config, (1, 1))
     locate(catalogue, config.dataset, config.dataset_options)
+    check_trackers(catalogue, config.trackers, config.tracker_options)
 
 
 def keep_epochs(metrics_file: Path, epochs: int) -> None:
@@ -125,7 +131,10 @@ def keep_epochs(metrics_file: Path, epochs: int) -> None:
 
 def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch) -> _Parts:
     torch.set_num_threads(chosen.threads)
+    refuse_before_download(catalogue, config)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
+    if dataset.license:
+        refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
     # The model comes before the first look at the images: missing weights should be told at once.
     backbone, preprocess = _backbone(catalogue, config, dataset)
     data = prepare(dataset, config.dataset, seed=config.seed, progress=watch.screening)
@@ -143,7 +152,14 @@ def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch
         workers=workers,
     )
     loaders = Loaders(train=train, val=data.splits["val"], preprocess=preprocess, workers=workers)
-    return _Parts(data=data, backbone=backbone, preprocess=preprocess, chosen=chosen, loaders=loaders)
+    return _Parts(
+        data=data,
+        backbone=backbone,
+        preprocess=preprocess,
+        chosen=chosen,
+        loaders=loaders,
+        plugins={kind: plugin.distribution for kind, plugin in _plugins(catalogue, config).items()},
+    )
 
 
 def _backbone(catalogue: Catalogue, config: TrainConfig, dataset: Dataset) -> tuple[torch.nn.Module, Preprocess]:
@@ -156,6 +172,14 @@ def _backbone(catalogue: Catalogue, config: TrainConfig, dataset: Dataset) -> tu
         options=config.backbone_options,
     )
     return build_backbone(catalogue, catalogue.backbone(config.model), request)
+
+
+def _plugins(catalogue: Catalogue, config: TrainConfig) -> dict[str, Plugin]:
+    return {
+        "backbone": catalogue.backbone(config.model).plugin,
+        "dataset": locate(catalogue, config.dataset, config.dataset_options)[0],
+        "augmentation": catalogue.find("augmentation", config.augment),
+    }
 
 
 def _augmentation(catalogue: Catalogue, config: TrainConfig, size: tuple[int, int]) -> Callable[[], Any]:
@@ -181,16 +205,38 @@ def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
         "chosen": asdict(parts.chosen),
         "fingerprint": parts.data.fingerprint,
         "classes": list(parts.data.classes),
+        "plugins": parts.plugins,
     }
 
 
-def _train(run: Run, resolved: Resolved, parts: _Parts, state: TrainState, plan: Plan, watch: Watch) -> None:
-    about = _about(resolved, parts)
+def _train_and_finish(
+    catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, going: tuple[TrainState, Plan], watch: Watch
+) -> Run:
+    config = resolved.config
+    trackers = make_trackers(catalogue, config.trackers, config.tracker_options, watch.note)
+    trackers.start(run.path, config.model_dump(mode="json"))
+    metrics: dict[str, Any] = {}
+    try:
+        for result in _train(run, _about(resolved, parts), parts, going, watch):
+            watch.epoch(result)
+            trackers.epoch(result.to_json())
+        _finish(catalogue, run, resolved, parts, going[0])
+        metrics = run.record().metrics
+    finally:
+        trackers.end(metrics)
+    return run
+
+
+def _train(
+    run: Run, about: dict[str, Any], parts: _Parts, going: tuple[TrainState, Plan], watch: Watch
+) -> Iterator[EpochResult]:
+    """Yield each epoch once it is saved; save the state as well when asked to stop."""
+    state, plan = going
     watch.begin(state, plan.epochs, plan.steps_per_epoch, parts.loaders.train.batch_size)
     try:
         for result in fit(state, parts.loaders, plan, watch.step):
             _save_epoch(run, state, result, about)
-            watch.epoch(result)
+            yield result
     except Interrupted as exc:
         state.save(run.checkpoint_file, about)
         raise type(exc)(f"stopped; go on with `zoo train --resume --name {run.path.name}`") from None
@@ -208,7 +254,7 @@ def _save_epoch(run: Run, state: TrainState, result: EpochResult, about: dict[st
 
 def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, state: TrainState) -> Run:
     config, data = resolved.config, parts.data
-    choice = catalogue.backbone(config.model)
+    plugins = _plugins(catalogue, config)
     record = RunRecord(
         model=config.model,
         dataset=config.dataset,
@@ -219,12 +265,13 @@ def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, s
         origins=resolved.origins,
         chosen=asdict(parts.chosen),
         metrics={"epochs": state.epoch, "best_val_top1": state.best_top1, **_final_metrics(run, parts)},
-        versions=versions([choice.plugin, catalogue.find("augmentation", config.augment)]),
+        versions=versions(list(plugins.values())),
+        plugins=parts.plugins,
         seed=config.seed,
         dataset_fingerprint=data.fingerprint,
         dataset_sizes={name: len(split) for name, split in data.splits.items()},
         skipped_images=dict(data.skipped),
-        licenses=_licenses(parts, pretrained=config.pretrained),
+        licenses=licenses_of(plugins["backbone"], parts.backbone, parts.data, pretrained=config.pretrained),
         parameters=parameter_count(parts.backbone),
         git_commit=git_commit(),
         created=now(),
@@ -246,8 +293,3 @@ def _final_metrics(run: Run, parts: _Parts) -> dict[str, Any]:
         scores = probabilities(predict, split, parts.preprocess, workers=parts.loaders.workers)
         found[name] = classification_metrics(split.labels, scores, parts.data.classes)
     return found
-
-
-def _licenses(parts: _Parts, *, pretrained: bool) -> dict[str, str]:
-    weights = getattr(parts.backbone, "pretrained_cfg", {}).get("license") if pretrained else None
-    return {"code": "Apache-2.0", "weights": weights or ("unknown" if pretrained else ""), "data": parts.data.license}

@@ -1,0 +1,204 @@
+"""What runs in the process of its own: import one plugin, under a watch, and write down what happened.
+
+Started by path, so it imports nothing of zoo but its neighbour; the standard library, and numpy for its random state.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import sysconfig
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+TICK = 0.1
+ASLEEP_SECONDS = 2.0
+BUSY_SECONDS = 2.0
+"""Of processor time without a single further import: torch, timm and albumentations never need a quarter of one."""
+AWAKE_SHARE = 0.02
+"""Of the processor; below it a process waits. A busy machine leaves one that computes more."""
+MEMORY_GB = 8.0
+WRITING = frozenset("wax+")
+TORCH_SEED = 67280421310721
+"""What torch seeds its generator with by itself."""
+
+
+class Watch(threading.Thread):
+    """Hears every import, and ends the process once nothing more comes of it."""
+
+    def __init__(self, report: Path) -> None:
+        super().__init__(daemon=True)
+        self.report = report
+        self.imports = 0
+        self.effects: set[str] = set()
+        self.main = threading.get_ident()
+        self.on = False
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take an audit event of the interpreter."""
+        if not self.on:
+            return
+        if event == "import":
+            self.imports += 1
+        elif event == "socket.connect":
+            self.effects.add("uses the network")
+        elif event in ("subprocess.Popen", "os.system", "os.fork", "os.posix_spawn"):
+            self.effects.add("starts a process")
+        elif event == "open" and _writes(*arguments):
+            self.effects.add(f"writes {arguments[0]}")
+
+    def run(self) -> None:
+        """Look at every tick; one that a loading library held up does not count."""
+        imports, ticks, processor = self.imports, 0, time.process_time()
+        while True:
+            time.sleep(TICK)
+            ticks += 1
+            if self.imports != imports:
+                imports, ticks, processor = self.imports, 0, time.process_time()
+            spent = time.process_time() - processor
+            if spent >= BUSY_SECONDS:
+                self.stop(f"hangs at import: {self.place()} computes without end")
+            if ticks * TICK >= ASLEEP_SECONDS and spent < AWAKE_SHARE * ticks * TICK:
+                self.stop(f"hangs at import: {self.place()} waits without end")
+            if _resident_gb() > MEMORY_GB:
+                self.stop(f"takes more than {MEMORY_GB:g} GB of memory at import, at {self.place()}")
+
+    def stop(self, reason: str) -> None:
+        """Write down why, and end the process."""
+        write(self.report, reason, [])
+        os._exit(0)
+
+    def place(self) -> str:
+        """Return file and line of the innermost frame that is not the standard library's."""
+        library = (sysconfig.get_path("stdlib"), "<frozen", __file__)
+        frame = sys._current_frames().get(self.main)
+        while frame:
+            file = frame.f_code.co_filename
+            if "site-packages" in file or not file.startswith(library):
+                return f"{Path(file).name}:{frame.f_lineno}"
+            frame = frame.f_back
+        return "it"
+
+
+class NumpyIsNew:
+    """Notes numpy's random state right after it was loaded: its own seed cannot be told from one given later."""
+
+    state = ""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """Find numpy as everybody else would, and wrap what runs it."""
+        if name != "numpy":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec and spec.loader:
+            run = spec.loader.exec_module
+
+            def run_and_note(module: Any) -> None:
+                run(module)
+                NumpyIsNew.state = repr(module.random.get_state())
+
+            spec.loader.exec_module = run_and_note  # type: ignore[method-assign]
+        return spec
+
+
+def _is_blanket(rule: Any) -> bool:
+    """Tell a filter for everybody's warnings from a library's for its own texts, modules or categories."""
+    return rule[1] is None and rule[3] is None and rule[2].__module__ == "builtins"
+
+
+def _writes(path: object, mode: object, flags: object) -> bool:
+    if not isinstance(path, str) or path.startswith(("/dev/", "/proc/")):
+        return False
+    by_mode = isinstance(mode, str) and bool(WRITING & set(mode))
+    return by_mode or (isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)))
+
+
+def _resident_gb() -> float:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def state() -> dict[str, object]:
+    """Return everything that an import must leave as it is, by the words for a change of it."""
+    numpy: Any = sys.modules.get("numpy")
+    torch: Any = sys.modules.get("torch")
+    return {
+        "changes the working folder": os.getcwd(),  # noqa: PTH109 - the plugin may have removed it
+        "changes the random state of Python": random.getstate(),
+        "changes the random state of numpy": bool(numpy) and repr(numpy.random.get_state()) != NumpyIsNew.state,
+        "changes the random state of torch": torch.initial_seed() if torch else TORCH_SEED,
+        "changes which warnings are shown": [f for f in warnings.filters if _is_blanket(f)],
+        "changes how signals are handled": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "changes the handlers of the root logger": list(logging.root.handlers),
+        "changes how errors are reported": sys.excepthook,
+        "starts a thread": [t for t in threading.enumerate() if not t.daemon],
+    }
+
+
+def write(report: Path, reason: str, effects: list[str]) -> None:
+    """Write the verdict."""
+    report.write_text(json.dumps({"reason": reason, "effects": effects}))
+
+
+def why(exc: BaseException) -> str:
+    """Return what an exception at import says, in one line."""
+    if isinstance(exc, SystemExit):
+        return f"ends the program at import (SystemExit {exc.code})"
+    if isinstance(exc, ModuleNotFoundError) and exc.name:
+        return f"needs {exc.name}, which is not installed; run `pip install {exc.name.partition('.')[0]}`"
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return f"raises {type(exc).__name__} at import: {lines[0]}" if lines else f"raises {type(exc).__name__} at import"
+
+
+def load(value: str) -> object:
+    """Import what an entry point names."""
+    module, _, attribute = value.partition(":")
+    found: object = importlib.import_module(module)
+    for name in attribute.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def main(value: str, path: str, report: Path) -> None:
+    """Import the plugin and write down what happened."""
+    import malformed  # type: ignore[import-not-found]  # the neighbour, by its bare name
+
+    malformed.spare_libraries()
+    sys.path[:] = json.loads(path)
+    sys.dont_write_bytecode = True
+    sys.meta_path.insert(0, NumpyIsNew())
+    watch = Watch(report)
+    sys.addaudithook(watch.hear)
+    before = state()
+    watch.start()
+    watch.on = True
+    try:
+        load(value)
+        reason = ""
+    except BaseException as exc:
+        reason = why(exc)
+    watch.on = False
+    after = state()
+    changed = [words for words, was in before.items() if after[words] != was]
+    write(report, reason, [*changed, *sorted(watch.effects)])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # neither a thread nor an exit handler of the plugin may hold us up
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
