@@ -23,6 +23,7 @@ class Option:
     name: str
     type: Any
     default: Any
+    help: str = ""
 
     @property
     def type_name(self) -> str:
@@ -36,8 +37,9 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as exc:
         raise ContractBroken(f"the options of {function!r} cannot be read from its signature: {exc}") from exc
+    helps = option_helps(inspect.getdoc(function) or "")
     return {
-        p.name: Option(p.name, _annotation(function, p), p.default)
+        p.name: Option(p.name, _annotation(function, p), p.default, helps.get(p.name, ""))
         for p in parameters
         if p.kind is p.KEYWORD_ONLY and p.default is not p.empty and p.name not in OFFERED_BY_ZOO
     }
@@ -59,7 +61,23 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
 def exporter_options(exporter: object) -> dict[str, Option]:
     """Return what `export_options()` of an exporter tells, typed by its defaults; none if it has no such method."""
     declared: Mapping[str, object] = getattr(exporter, "export_options", dict)()
-    return {name: Option(name, type(default), default) for name, default in declared.items()}
+    helps = option_helps(inspect.getdoc(type(exporter)) or "")
+    return {name: Option(name, type(default), default, helps.get(name, "")) for name, default in declared.items()}
+
+
+def option_helps(docstring: str) -> dict[str, str]:
+    """Return name -> text from the `Args:` or `Options:` section of a docstring, in any of the usual styles."""
+    import docstring_parser.google as google
+
+    options = google.Section("Options", "option", google.SectionType.MULTIPLE)
+    found = [*google.GoogleParser([*google.DEFAULT_SECTIONS, options]).parse(docstring).meta]
+    if not found:
+        import docstring_parser
+
+        found = list(docstring_parser.parse(docstring).meta)
+    return {
+        meta.args[1].partition(" ")[0]: " ".join((meta.description or "").split()) for meta in found if meta.args[1:]
+    }
 
 
 def check(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> dict[str, Any]:

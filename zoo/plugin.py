@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from zoo.errors import DatasetInvalid, ExportUnsupported, WeightsUnavailable
+from zoo.errors import ArtifactInvalid, DatasetInvalid, ExportUnsupported, OptionInvalid, WeightsUnavailable
 from zoo.installed import API_VERSION
 from zoo.preprocess import Preprocess
 from zoo.target import Target
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "ArtifactInvalid",
     "BackboneFamily",
     "Dataset",
     "DatasetInvalid",
@@ -27,6 +28,7 @@ __all__ = [
     "ExportUnsupported",
     "Exporter",
     "Image",
+    "OptionInvalid",
     "Predictor",
     "Preprocess",
     "Split",

@@ -28,13 +28,17 @@ FUSED_ATTENTION = "fused_attn"
 
 
 class OnnxExporter:
-    """A single ONNX file with the pixels' normalisation and the probabilities inside, its batch axis free."""
+    """A single ONNX file with the pixels' normalisation and the probabilities inside, its batch axis free.
+
+    Options:
+        calibration_method: How int8 ranges are found: minmax, percentile or entropy.
+    """
 
     suffix: ClassVar[str] = ".onnx"
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
 
     def export_options(self) -> Mapping[str, object]:
-        """Return the options of an int8 export: how ranges are found, one of minmax, percentile and entropy."""
+        """Return each option with its default."""
         return {"calibration_method": "minmax"}
 
     def export(self, request: ExportRequest, out: Path) -> None:

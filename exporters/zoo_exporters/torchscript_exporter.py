@@ -74,7 +74,8 @@ def _archive(request: ExportRequest) -> bytes:
 
     engine = best_engine() if request.precision == "int8" else ""
     buffer = io.BytesIO()
-    with using_engine(engine):
+    # Observers draw random numbers that nobody uses.
+    with using_engine(engine), torch.random.fork_rng(devices=[]):
         traced = _trace(_quantized(request, engine) if engine else request.model, request)
         torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={ENGINE_FILE: engine.encode()})
     return buffer.getvalue()

@@ -25,6 +25,11 @@ def none(height: int, width: int) -> A.Compose:
 def light(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
     """Shift, turn and scale a little, change the light a little; never mirror, so that digits stay digits.
 
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        strength: How much of it: 0 is off, 1 is the usual, more is more.
+
     Raises:
         OptionInvalid: `strength` is negative or not finite.
     """
@@ -55,6 +60,11 @@ def light(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
 
 def standard(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
     """Crop at random, mirror, jitter the colours: what photos of things are trained with.
+
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        strength: How much of it: 0 is off, 1 is the usual, more is more.
 
     Raises:
         OptionInvalid: `strength` is negative or not finite.

@@ -17,6 +17,10 @@ SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val",
 def folder(root: Path, *, path: str = "") -> Dataset:
     """Read `path`: class folders, or `train/` with class folders and perhaps `val/` and `test/` beside it.
 
+    Args:
+        root: Not used; the images stay where they are.
+        path: The folder; `--dataset ./dir` is short for it.
+
     Raises:
         DatasetInvalid: no path, no such folder, no images, or a split with a class that train lacks.
     """

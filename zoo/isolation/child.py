@@ -139,8 +139,8 @@ def state() -> dict[str, object]:
     return {
         "changes the working folder": os.getcwd(),  # noqa: PTH109 - the plugin may have removed it
         "changes the random state of Python": random.getstate(),
-        "changes the random state of numpy": bool(numpy) and repr(numpy.random.get_state()) != NumpyIsNew.state,
-        "changes the random state of torch": torch.initial_seed() if torch else TORCH_SEED,
+        "changes the random state of numpy": repr(numpy.random.get_state()) if numpy else NumpyIsNew.state,
+        "changes the random state of torch": torch and (torch.initial_seed(), bytes(torch.get_rng_state())),
         "changes which warnings are shown": [f for f in warnings.filters if _is_blanket(f)],
         "changes how signals are handled": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
         "changes the handlers of the root logger": list(logging.root.handlers),
@@ -193,6 +193,11 @@ def main(value: str, path: str, report: Path) -> None:
         reason = why(exc)
     watch.on = False
     after = state()
+    # What was not loaded before is compared with how it is right after loading.
+    before["changes the random state of numpy"] = before["changes the random state of numpy"] or NumpyIsNew.state
+    seeded: Any = after["changes the random state of torch"]
+    if seeded:
+        before["changes the random state of torch"] = (TORCH_SEED, seeded[1])
     changed = [words for words, was in before.items() if after[words] != was]
     write(report, reason, [*changed, *sorted(watch.effects)])
     sys.stdout.flush()

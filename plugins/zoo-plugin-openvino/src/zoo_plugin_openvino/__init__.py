@@ -1,0 +1,1 @@
+"""OpenVINO for edgezoo: an exporter, found by its entry point."""

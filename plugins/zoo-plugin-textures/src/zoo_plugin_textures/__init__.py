@@ -1,0 +1,1 @@
+"""Textures for edgezoo: a dataset, an augmentation and a backbone, each in a module of its own."""

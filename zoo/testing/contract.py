@@ -1,0 +1,139 @@
+"""What every plugin promises, of whatever kind."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import pytest
+
+from zoo.catalogue import Catalogue
+from zoo.errors import OptionInvalid, ZooError
+from zoo.isolation.child import state
+from zoo.isolation.probe import probe
+from zoo.options import check, options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from zoo.installed import Plugin
+    from zoo.options import Option
+
+T = TypeVar("T")
+
+
+class Contract:
+    """Inherit the suite of your plugin's kind, set `name`, and override the fixtures that describe what it can do."""
+
+    name: ClassVar[str]
+    """The entry point's name, as users type it."""
+    kind: ClassVar[str]
+    _made: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._made = {}
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """Make something costly for all tests of the class, and raise what it raised for each of them."""
+        if what not in self._made:
+            try:
+                self._made[what] = make(), None
+            except Exception as exc:
+                self._made[what] = None, exc
+        found, error = self._made[what]
+        if error:
+            raise error
+        return found  # type: ignore[no-any-return]
+
+    @pytest.fixture
+    def options(self) -> dict[str, Any]:
+        """The options to test with; override it where the plugin needs some."""
+        return {}
+
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A ZOO_HOME of the class's own."""
+        folder = self.once("home", lambda: tmp_path_factory.mktemp("home"))
+        monkeypatch.setenv("ZOO_HOME", str(folder))
+        return folder
+
+    @pytest.fixture
+    def catalogue(self) -> Catalogue:
+        """All that is installed."""
+        return self.once("catalogue", Catalogue.read)
+
+    @pytest.fixture
+    def plugin(self, catalogue: Catalogue) -> Plugin:
+        """The entry point, found as the command line finds it."""
+        return catalogue.find(self.kind, self.name)
+
+    @pytest.fixture
+    def loaded(self, catalogue: Catalogue, plugin: Plugin) -> Any:
+        """What the entry point names."""
+        return catalogue.load(plugin)
+
+    @pytest.fixture
+    def known_options(self, loaded: Any) -> Mapping[str, Option]:
+        """The options that users can give."""
+        return options_of(loaded)
+
+    def test_importing_it_does_nothing_else(self, plugin: Plugin) -> None:
+        """No print, no file, no thread, no process, no network; seeds, folder, warnings and signals as they were."""
+        verdict = probe(plugin)
+        assert not verdict.reason, f"it {verdict.reason}"
+        assert not verdict.effects, f"at import it {', '.join(verdict.effects)}; move that into the function"
+
+    def test_it_says_what_it_is(self, loaded: Any) -> None:
+        """`zoo show` prints the docstring."""
+        assert (loaded.__doc__ or "").strip(), "it has no docstring; write one line that says what it is"
+
+    def test_options_are_documented(self, known_options: Mapping[str, Option]) -> None:
+        """Each has a type, a default and a help text (an `Args:` or `Options:` section of the docstring)."""
+        silent = [name for name, option in known_options.items() if not option.help]
+        assert not silent, f"no help text for {', '.join(silent)}; add an `Args:` section to the docstring"
+
+    def test_options_are_checked(self, known_options: Mapping[str, Option], loaded: Any) -> None:
+        """Every option has a type that a value can be checked against; a default passes its own check."""
+        for name, option in known_options.items():
+            assert check({name: option.default}, known_options, self.name) == {name: option.default}, (
+                f"option {name}: its default {option.default!r} is no {option.type_name}"
+            )
+            if option.type in (int, float, bool):
+                with pytest.raises(OptionInvalid):
+                    check({name: "no such value"}, known_options, self.name)
+        untyped = untyped_options(loaded)
+        assert not untyped, f"no annotation or no default for {', '.join(untyped)}; users could not give it"
+
+
+def untyped_options(loaded: Any) -> list[str]:
+    """Return keyword-only parameters that cannot become options."""
+    import inspect
+
+    parameters = inspect.signature(loaded).parameters.values()
+    lacking = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.empty in (p.annotation, p.default)]
+    return [p.name for p in lacking]
+
+
+def changes(act: Callable[[], Any]) -> list[str]:
+    """Call `act` and return what of this process it has changed, each as "changes the working folder"."""
+    before, environment = state(), dict(os.environ)
+    act()
+    after = state()
+    found = [words for words, was in before.items() if after[words] != was]
+    return found + (["changes the environment"] if dict(os.environ) != environment else [])
+
+
+def error_of(act: Callable[[], Any]) -> Exception | None:
+    """Call `act` and return what it raised."""
+    try:
+        act()
+    except Exception as exc:
+        return exc
+    return None
+
+
+def one_line(exc: BaseException) -> bool:
+    """Tell whether an error is one of zoo's, in one line."""
+    return isinstance(exc, ZooError) and "\n" not in str(exc)

@@ -1,0 +1,116 @@
+"""Asking a question in a new process: nothing loaded, empty folders, what it writes and whom it calls under watch."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 300
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from zoo.testing.fresh import answer; answer(sys.argv[2])"
+)
+CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came back."""
+
+    result: Any
+    """The function's answer, as JSON carries it."""
+    stdout: str
+    stderr: str
+
+
+def fresh(
+    function: Callable[..., Any], *arguments: Any, folder: Path, offline: bool = False, hash_seed: int = 0
+) -> Outcome:
+    """Call a module's function in a new process, whose home, temporary and working folder are empty ones in `folder`.
+
+    Raises:
+        AssertionError: it raised, ended the process or gave no answer; what it said is in the message.
+    """
+    places = {name: folder / name for name in ("home", "tmp", "cwd")}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    question, report = folder / "question.json", folder / "answer.json"
+    report.unlink(missing_ok=True)
+    facts = [function.__module__, function.__name__, list(arguments), offline, str(report)]
+    question.write_text(json.dumps(facts))
+    env = {**os.environ, "HOME": str(places["home"]), "TMPDIR": str(places["tmp"]), "PYTHONHASHSEED": str(hash_seed)}
+    path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "ignore", "-c", BOOT, path, str(question)],
+        cwd=places["cwd"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert report.is_file(), f"in a new process it ends with exit code {done.returncode}: {done.stderr[-500:]}"
+    found = json.loads(report.read_text())
+    assert "error" not in found, f"in a new process it raises {found['error']}"
+    return Outcome(found["result"], done.stdout, done.stderr)
+
+
+def answer(question: str) -> None:
+    """Run in the new process: call the function that is asked for, and write its answer down."""
+    module, name, arguments, offline, report = json.loads(Path(question).read_text())
+    sys.addaudithook(_hear)
+    function = getattr(importlib.import_module(module), name)
+    _Watched.offline = offline
+    try:
+        found = {"result": function(*arguments)}
+    except BaseException as exc:
+        found = {"error": f"{type(exc).__name__}: {exc}"}
+    Path(report).write_text(json.dumps(found))
+
+
+@contextlib.contextmanager
+def watching_writes() -> Iterator[list[str]]:
+    """Yield a list that fills with the path of whatever is opened for writing, made, moved or removed inside.
+
+    Only in a process of `fresh`; temporary files and devices are left out.
+    """
+    written: list[str] = []
+    _Watched.written = written
+    try:
+        yield written
+    finally:
+        _Watched.written = None
+        spared = (os.environ["TMPDIR"], "/dev/", "/proc/")
+        written[:] = sorted({path for path in written if not path.startswith(spared)})
+
+
+class _Watched:
+    offline = False
+    written: list[str] | None = None
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.getaddrinfo") and _Watched.offline:
+        raise OSError(f"the network was asked for ({event}), and there is none")
+    if _Watched.written is None or not arguments or not isinstance(arguments[0], str | bytes | os.PathLike):
+        return
+    if event in CHANGES or (event == "open" and _is_writing(*arguments[1:3])):
+        _Watched.written.append(_absolute(arguments[0]))
+
+
+def _is_writing(mode: object, flags: object) -> bool:
+    by_mode = isinstance(mode, str) and bool(set("wax+") & set(mode))
+    return by_mode or (isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)))
+
+
+def _absolute(path: Any) -> str:
+    return str(Path.cwd() / os.fsdecode(path))
