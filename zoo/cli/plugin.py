@@ -40,3 +40,40 @@ def list_cli(
         for c in found
     ]
     print_columns(rows, "plugin")
+
+
+@plugin_app.command("check")
+def check_cli(
+    ctx: typer.Context,
+    plugin: Annotated[
+        str | None,
+        typer.Argument(help="A plugin, a distribution or a package's folder [default: all that are not zoo's own]."),
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the plugin.")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for everything.")] = 900.0,
+    json: Json = False,
+) -> None:
+    """Run the contract against a plugin, each promise in turn, in a process of its own."""
+    from zoo.authoring.check import check_plugin
+    from zoo.cli.output import note, print_json, print_table
+    from zoo.errors import ProofFailed
+    from zoo.options import parse_pairs
+
+    options = parse_pairs(option or [], "--option")
+    verdicts = check_plugin(
+        ctx.obj.catalogue(),
+        plugin,
+        options=options,
+        seconds=timeout,
+        hear=lambda v: note(f"{v.plugin}: {v.promise}: {v.verdict}"),
+    )
+    if json:
+        print_json([verdict.to_json() for verdict in verdicts])
+    else:
+        rows = [(v.plugin, v.promise, v.verdict, f"{v.seconds:.1f}", v.reason) for v in verdicts]
+        print_table(["plugin", "promise", "verdict", "seconds", "reason"], rows)
+    broken = [verdict for verdict in verdicts if verdict.verdict != "kept"]
+    if broken:
+        first = broken[0]
+        count = f"{len(broken)} of {len(verdicts)} promises do not hold"
+        raise ProofFailed(f"{count}; first: {first.promise}: {first.reason}")

@@ -18,6 +18,7 @@ import timm
 import torch
 from zoo.errors import ArtifactInvalid, OptionInvalid
 from zoo.plugin import ExportRequest, ExportUnsupported, Preprocess, Target
+from zoo.testing import ExporterContract
 
 from zoo_plugin_openvino.exporter import OpenVinoExporter
 from zoo_plugin_openvino.int8 import has_attention
@@ -421,8 +422,5 @@ def test_reason_is_one_line_of_bounded_length() -> None:
     assert len(reason(ValueError("x" * 1000))) == 240
 
 
-# from zoo.testing import ExporterContract  (goes to the imports)
-#
-#
-# class TestContract(ExporterContract):
-#     name = "openvino"
+class TestContract(ExporterContract):
+    name = "openvino"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from zoo.plugin import Dataset, DatasetInvalid, Split
+from zoo.plugin import Dataset, DatasetInvalid, OptionInvalid, Split
 from zoo.testing import AugmentationContract, BackboneContract, DatasetContract
 
 from zoo_plugin_textures import dataset as module
@@ -211,7 +211,7 @@ def test_without_turns_the_image_stays_upright() -> None:
 
 @pytest.mark.parametrize("light", [-0.1, 1.5, float("nan")])
 def test_light_out_of_range_is_refused(light: float) -> None:
-    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+    with pytest.raises(OptionInvalid, match="must lie between 0 and 1"):
         turn_and_flip(8, 8, light=light)
 
 
@@ -226,5 +226,5 @@ def test_the_network_takes_images_of_any_size_and_survives_pickle(pixels: int) -
 
 @pytest.mark.parametrize("options", [{"width": 0}, {"depth": 0}, {"depth": 7}])
 def test_a_network_out_of_range_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must"):
+    with pytest.raises(OptionInvalid, match="must"):
         texture_net(6, **options)

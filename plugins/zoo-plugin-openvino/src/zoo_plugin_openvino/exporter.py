@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from zoo.errors import ArtifactInvalid, ZooError
-from zoo.plugin import ExportUnsupported
+from zoo.plugin import ArtifactInvalid, ExportUnsupported, OptionInvalid
 
 from zoo_plugin_openvino.conversion import convert, save
 from zoo_plugin_openvino.int8 import OPTIONS, calibration_images, quantize
@@ -27,12 +26,12 @@ class OpenVinoExporter:
 
     fp16 stores the weights in half the space and computes at fp32; int8 quantizes weights and activations with NNCF.
 
-    Options, all for int8:
-        fast_bias_correction: Correct biases from one mean a channel; false takes longer and is more exact, most of all
-            where images are small.
-        activation_range: "minmax" covers every activation seen, "mean_minmax" those of an average image, "histogram"
-            those that make the error smallest.
-        calibration_images: The most that are looked at.
+    Options:
+        fast_bias_correction: For int8, correct biases from one mean a channel; false takes longer and is more exact,
+            most of all where images are small.
+        activation_range: For int8, "minmax" covers every activation seen, "mean_minmax" those of an average image,
+            "histogram" those that make the error smallest.
+        calibration_images: For int8, the most that are looked at.
     """
 
     suffix: ClassVar[str] = ".xml"
@@ -57,7 +56,7 @@ class OpenVinoExporter:
             with silence():
                 model = convert(request)
                 save(quantize(model, images, options) if int8 else model, out, fp16=request.precision == "fp16")
-        except (ZooError, OSError):
+        except (ExportUnsupported, OptionInvalid, OSError):
             raise
         except Exception as exc:
             way_out = "--format openvino --fp32 or --onnx --int8" if int8 else "--onnx or another backbone"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from zoo.errors import OptionInvalid
-from zoo.plugin import ExportUnsupported
+from zoo.plugin import ExportUnsupported, OptionInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.plugin import OptionInvalid
+
 if TYPE_CHECKING:
     import albumentations as A
 
@@ -20,10 +22,10 @@ def turn_and_flip(height: int, width: int, *, turns: bool = True, light: float =
         light: How much brightness and contrast may change, from 0 (not at all) to 1.
 
     Raises:
-        ValueError: `light` is out of range.
+        OptionInvalid: `light` is out of range.
     """
     if not 0 <= light <= 1:
-        raise ValueError(f"light={light} must lie between 0 and 1")
+        raise OptionInvalid(f"light={light} must lie between 0 and 1")
     import albumentations as A
     import cv2
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.plugin import OptionInvalid
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,12 +22,12 @@ def texture_net(num_classes: int, *, width: int = 16, depth: int = 3) -> torch.n
         depth: Number of blocks, 1 to 6; each halves height and width.
 
     Raises:
-        ValueError: an option is out of range.
+        OptionInvalid: an option is out of range.
     """
     if width < 1:
-        raise ValueError(f"width={width} must be 1 or more")
+        raise OptionInvalid(f"width={width} must be 1 or more")
     if not 1 <= depth <= DEEPEST:
-        raise ValueError(f"depth={depth} must lie between 1 and {DEEPEST}")
+        raise OptionInvalid(f"depth={depth} must lie between 1 and {DEEPEST}")
     # The class lives in a module that imports torch: pickle finds it there, and `zoo list` never has to.
     from zoo_plugin_textures.net import TextureNet
 
