@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECONDS = 300
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from zoo.testing.fresh import answer; answer(sys.argv[2])"
-)
+BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from zoo.isolation.malformed import spare_libraries
+spare_libraries()
+from zoo.testing.fresh import answer
+answer(sys.argv[2])
+"""
 CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"})
 
 
