@@ -76,7 +76,9 @@ def option_helps(docstring: str) -> dict[str, str]:
 
         found = list(docstring_parser.parse(docstring).meta)
     return {
-        meta.args[1].partition(" ")[0]: " ".join((meta.description or "").split()) for meta in found if meta.args[1:]
+        meta.args[1].partition(" ")[0]: " ".join((meta.description or "").split())
+        for meta in found
+        if meta.args[1:] and meta.args[0] in ("param", "option", "attribute")
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from zoo.deprecation import deprecated
 from zoo.errors import ArtifactInvalid, DatasetInvalid, ExportUnsupported, OptionInvalid, WeightsUnavailable
 from zoo.installed import API_VERSION
 from zoo.preprocess import Preprocess
@@ -35,6 +36,7 @@ __all__ = [
     "Target",
     "Tracker",
     "WeightsUnavailable",
+    "deprecated",
     "image_files",
     "image_folder",
 ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 from zoo.installed import OURS
 
@@ -20,15 +21,20 @@ def export_cli(
     run: Annotated[str | None, typer.Argument(help="A run [default: the newest].")] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, the format to build on.")] = False,
     torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript; deprecated by PyTorch.")] = False,
-    format_: Annotated[str | None, typer.Option("--format", help="Any exporter: `zoo list exporters`.")] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="Any exporter: `zoo list exporters`.", autocompletion=names("exporter")),
+    ] = None,
     fp32: Annotated[bool, typer.Option("--fp32")] = False,
     fp16: Annotated[bool, typer.Option("--fp16")] = False,
     int8: Annotated[bool, typer.Option("--int8")] = False,
     precision: Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")] = None,
-    target: Annotated[str, typer.Option(help="A device: `zoo list targets`.")] = "host",
+    target: Annotated[str, typer.Option(help="A device: `zoo list targets`.", autocompletion=names("target"))] = "host",
     max_drop: Annotated[float, typer.Option(help="Points of top-1 that the artifact may lose.")] = 1.0,
     min_speedup: Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")] = None,
-    export_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the exporter.")] = None,
+    export_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
+    ] = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     datasets = "datasets"
     augmentations = "augmentations"
     exporters = "exporters"
+    trackers = "trackers"
     recipes = "recipes"
     targets = "targets"
     runs = "runs"
@@ -41,7 +42,7 @@ def list_cli(
     runs: Annotated[str | None, typer.Option(help="The folder of all runs [default: $ZOO_RUNS, else ./runs].")] = None,
     json: Json = False,
 ) -> None:
-    """List models, datasets, augmentations, exporters, recipes, targets or runs."""
+    """List models, datasets, augmentations, exporters, trackers, recipes, targets or runs."""
     if kind not in list(Kind):
         close = difflib.get_close_matches(kind, Kind, n=1)
         hint = f"did you mean {close[0]}?" if close else f"write one of {', '.join(Kind)}"
@@ -75,9 +76,18 @@ def _rows(catalogue: Catalogue, kind: Kind, runs: Path | None) -> list[Row]:
         ]
     if kind is Kind.runs:
         return _runs(runs)
-    return [
-        {"name": p.name, "distribution": p.distribution, "version": p.version}
-        for p in catalogue.of_kind(kind.removesuffix("s"))
+    return _plugins(catalogue, kind)
+
+
+def _plugins(catalogue: Catalogue, kind: Kind) -> list[Row]:
+    plugins = catalogue.of_kind(kind.removesuffix("s"))
+    rows = [{"name": p.name, "distribution": p.distribution, "version": p.version} for p in plugins]
+    known = {p.name for p in plugins}
+    entries = getattr(catalogue.registry, kind, {})
+    return rows + [
+        {"name": name, "distribution": f"not installed: {entry.install}", "version": ""}
+        for name, entry in entries.items()
+        if name not in known
     ]
 
 
@@ -104,7 +114,7 @@ def _datasets(catalogue: Catalogue) -> list[Row]:
     for name in sorted({*facts, *plugins}):
         entry, plugin = facts.get(name), plugins.get(name)
         state = plugin.distribution if plugin else f"not installed: {entry.install if entry else ''}"
-        if entry and entry.plugin:
+        if entry and entry.plugin and (not entry.install or entry.plugin.rpartition("/")[2] in plugins):
             state = f"by {entry.plugin}"
         rows.append({"name": name, "distribution": state, "description": entry.description if entry else ""})
     return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,3 +79,37 @@ def check_cli(
         first = broken[0]
         count = f"{len(broken)} of {len(verdicts)} promises do not hold"
         raise ProofFailed(f"{count}; first: {first.promise}: {first.reason}")
+
+
+class Kind(enum.StrEnum):
+    """What can be written."""
+
+    DATASET = "dataset"
+    AUGMENTATION = "augmentation"
+    BACKBONE = "backbone"
+    EXPORTER = "exporter"
+    TRACKER = "tracker"
+
+
+@plugin_app.command("new")
+def new_cli(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="What users will type: lower-case letters, digits and dashes.")],
+    kind: Annotated[Kind, typer.Option(help="What it will be.")],
+    into: Annotated[Path, typer.Option(help="The folder to write the package into.")] = Path(),
+    json: Json = False,
+) -> None:
+    """Write a complete package, zoo-plugin-NAME, that installs and passes its tests as it is."""
+    import shlex
+
+    from zoo.authoring.scaffold import new_package
+    from zoo.cli.output import print_json
+
+    package = new_package(ctx.obj.catalogue(), name, kind.value, into)
+    if json:
+        print_json(package.to_json())
+        return
+    tree = "".join(f"\n  {file}" for file in package.files)
+    place = shlex.quote(str(package.folder))
+    steps = (f"cd {place}", "pip install -e '.[test]'", "pytest", f"zoo plugin check {name}")
+    typer.echo(f"{package.folder}/{tree}\n\nnext:\n  " + "\n  ".join(steps))

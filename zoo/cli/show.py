@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.completion import things
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.installed import Plugin
+    from zoo.options import Option
 
 
 class Thing(enum.StrEnum):
@@ -24,6 +26,7 @@ class Thing(enum.StrEnum):
     dataset = "dataset"
     augmentation = "augmentation"
     exporter = "exporter"
+    tracker = "tracker"
     target = "target"
     run = "run"
     artifact = "artifact"
@@ -32,11 +35,13 @@ class Thing(enum.StrEnum):
 def show_cli(
     ctx: typer.Context,
     kind: Annotated[Thing, typer.Argument(help="What kind of thing.")],
-    name: Annotated[str | None, typer.Argument(help="Its name [default for runs and artifacts: the newest].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Its name [default for runs and artifacts: the newest].", autocompletion=things)
+    ] = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Show one model, dataset, augmentation, exporter, target, run or artifact."""
+    """Show one model, dataset, augmentation, exporter, tracker, target, run or artifact."""
     from zoo.cli.output import print_json, print_table
 
     if name is None and kind not in (Thing.run, Thing.artifact):
@@ -45,7 +50,11 @@ def show_cli(
     if json:
         print_json(facts)
         return
+    options = facts.pop("options", [])
     print_table([kind.value, ""], [(key, _short(value)) for key, value in facts.items()])
+    if options:
+        rows = [(o["name"], o["type"], repr(o["default"]), o["help"]) for o in options]
+        print_table(["option", "type", "default", "what it does"], rows)
 
 
 def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> dict[str, Any]:
@@ -61,12 +70,16 @@ def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> d
 
 
 def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
+    from zoo.licenses import code_license
     from zoo.model import BackboneRequest, build_backbone, parameter_count
+    from zoo.options import options_of
 
     choice = catalogue.backbone(name)
     request = BackboneRequest(num_classes=1000, image_size=choice.entry.image_size, options=choice.entry.options)
     backbone, preprocess = build_backbone(catalogue, choice, request)
     cfg = getattr(backbone, "pretrained_cfg", {})
+    has_weights = choice.entry.pretrained and bool(cfg.get("tag") or cfg.get("hf_hub_id") or cfg.get("url"))
+    options = {} if choice.member else options_of(catalogue.load(choice.plugin))
     return {
         "name": name,
         "description": choice.entry.description,
@@ -74,10 +87,12 @@ def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
         "from": choice.plugin.owner,
         "recipe": choice.entry.recipe,
         "parameters": parameter_count(backbone),
-        "pretrained": choice.entry.pretrained and bool(cfg.get("tag") or cfg.get("hf_hub_id") or cfg.get("url")),
+        "code license": code_license(choice.plugin.distribution),
+        "pretrained": has_weights,
         "weights": cfg.get("hf_hub_id") or cfg.get("url") or "",
-        "weights license": cfg.get("license") or "unknown",
+        "weights license": (cfg.get("license") or "unknown") if has_weights else "none needed",
         **{f"preprocess {key}": value for key, value in preprocess.to_json().items()},
+        "options": [_option(option) for option in options.values()],
     }
 
 
@@ -87,19 +102,40 @@ def _plugin(catalogue: Catalogue, kind: Thing, name: str) -> dict[str, Any]:
     entry = catalogue.registry.datasets.get(name) if kind is Thing.dataset else None
     plugin = catalogue.find(kind, entry.plugin if entry and entry.plugin else name)
     loaded = catalogue.load(plugin)
-    facts = _origin(plugin) | {"about": inspect.getdoc(loaded) or ""}
+    facts = _origin(plugin) | {"about": _about(loaded)}
     if kind is Thing.exporter:
         exporter = loaded()
         facts |= {"suffix": exporter.suffix, "precisions": ", ".join(exporter.precisions)}
     options = exporter_options(loaded()) if kind is Thing.exporter else options_of(loaded)
-    facts |= {f"option {o.name}": f"{o.type_name}, default {o.default!r}" for o in options.values()}
     if entry:
-        facts |= {key: value for key, value in vars(entry).items() if value and key not in ("plugin", "options")}
+        facts |= {
+            key: value for key, value in vars(entry).items() if value and key not in ("plugin", "options", "install")
+        }
+    if kind is Thing.dataset:
+        facts["license"] = (entry and entry.license) or "told once it is prepared"
+    facts["options"] = [_option(option) for option in options.values()]
     return facts
 
 
+def _about(loaded: Any) -> str:
+    """Return what the docstring says before its sections: options have a table of their own."""
+    return (inspect.getdoc(loaded) or "").split("\n\nArgs:")[0].split("\n\nOptions:")[0].split("\n\nRaises:")[0]
+
+
+def _option(option: Option) -> dict[str, Any]:
+    default = option.default if isinstance(option.default, str | int | float | bool | None) else repr(option.default)
+    return {"name": option.name, "type": option.type_name, "default": default, "help": option.help}
+
+
 def _origin(plugin: Plugin) -> dict[str, Any]:
-    return {"name": plugin.name, "from": plugin.owner, "entry point": plugin.entry_point.value}
+    from zoo.licenses import code_license
+
+    return {
+        "name": plugin.name,
+        "from": plugin.owner,
+        "entry point": plugin.entry_point.value,
+        "code license": code_license(plugin.distribution),
+    }
 
 
 def _run(name: str, runs: Path | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ DEFAULT_RECIPE = "finetune"
 
 def train_cli(
     ctx: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="A model: `zoo list models`.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="A dataset's name, or a folder with a sub-folder a class.")
+        str | None,
+        typer.Option(help="A dataset's name, or a folder with a sub-folder a class.", autocompletion=names("dataset")),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The run's name [default: MODEL-DATASET-TIME].")] = None,
     runs: Runs = None,
@@ -29,8 +33,13 @@ def train_cli(
     image_size: Annotated[int | None, typer.Option(help="Pixels of the input [default: the backbone's].")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    augment: Annotated[str | None, typer.Option(help="An augmentation: `zoo list augmentations`.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe of registry.toml.")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="An augmentation: `zoo list augmentations`.", autocompletion=names("augmentation")),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe of registry.toml.", autocompletion=names("recipe"))
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and splits.")] = None,
@@ -44,11 +53,26 @@ def train_cli(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the options and their origins, touch nothing.")
     ] = False,
-    dataset_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the dataset.")] = None,
-    augment_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the augmentation.")] = None,
-    backbone_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the backbone.")] = None,
-    tracker: Annotated[list[str] | None, typer.Option(help="Who hears of the run; more than one is fine.")] = None,
-    tracker_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the tracker.")] = None,
+    dataset_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the dataset.", autocompletion=options("dataset_option")),
+    ] = None,
+    augment_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the augmentation.", autocompletion=options("augment_option")),
+    ] = None,
+    backbone_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the backbone.", autocompletion=options("backbone_option")),
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Who hears of the run; more than one is fine.", autocompletion=names("tracker")),
+    ] = None,
+    tracker_option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the tracker.", autocompletion=options("tracker_option")),
+    ] = None,
     license_allow: Annotated[
         str | None, typer.Option(help="Licences that code, weights and data may have, for example Apache-2.0,MIT.")
     ] = None,

@@ -31,6 +31,8 @@ class Reading:
     """The API version that the module states."""
     options: tuple[str, ...] = ()
     """Names of the keyword options, in the order of the signature."""
+    doc: str = ""
+    """The docstring of the function or class."""
 
 
 def read(entry_point: EntryPoint) -> Reading:
@@ -52,7 +54,8 @@ def read(entry_point: EntryPoint) -> Reading:
     api = _constant(tree, "ZOO_API")
     fault = _api_fault(api) or _missing_import(tree) or _missing_attribute(tree, attribute, file)
     definition = None if fault else _definition(tree, attribute, module, DEEPEST)
-    return Reading(file, fault, api if isinstance(api, int) else None, _options(definition))
+    doc = ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef | ast.ClassDef) else ""
+    return Reading(file, fault, api if isinstance(api, int) else None, _options(definition), doc or "")
 
 
 def find_source(module: str) -> Path | None:

@@ -46,8 +46,10 @@ class BackboneContract(Contract):
 
     @pytest.fixture
     def build(self, options: dict[str, Any], image_size: int, catalogue: Catalogue) -> Callable[..., torch.nn.Module]:
-        """Build one with random weights from a seed: `build(num_classes)`."""
-        return lambda num_classes=NUM_CLASSES: build(catalogue, self.name, num_classes, options, image_size)
+        """Build one with random weights from a seed: `build(num_classes, seed)`."""
+        return lambda num_classes=NUM_CLASSES, seed=0: build(
+            catalogue, self.name, num_classes, options, image_size, seed=seed
+        )
 
     @pytest.fixture
     def backbone(self, build: Callable[..., torch.nn.Module]) -> torch.nn.Module:
@@ -81,6 +83,7 @@ class BackboneContract(Contract):
         normalised = bool((logits >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
         log_normalised = bool((logits.exp().sum(1) - 1).abs().max() < 1e-3)
         assert not normalised, "it ends in a softmax; return logits"
+        assert not bool(((logits > 0) & (logits < 1)).all()), "it ends in a sigmoid; return logits"
         assert not log_normalised, "it ends in a log-softmax; return logits"
 
     def test_images_of_a_batch_do_not_mix(self, backbone: torch.nn.Module, images: torch.Tensor) -> None:
@@ -110,14 +113,15 @@ class BackboneContract(Contract):
         import torch
 
         backbone = build().train()
+        assert any(p.requires_grad for p in backbone.parameters()), "nothing in it can be trained"
         with torch.no_grad():
             for parameter in backbone.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
         loss = torch.nn.functional.cross_entropy(backbone(images), torch.arange(len(images)) % NUM_CLASSES)
+        assert loss.requires_grad, "its logits carry no gradient"
         loss.backward()  # type: ignore[no-untyped-call]
         silent = [n for n, p in backbone.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
         assert not silent, f"no gradient for {', '.join(silent[:3])}"
-        assert any(p.requires_grad for p in backbone.parameters()), "nothing in it can be trained"
 
     def test_the_seed_decides_the_weights(self, build: Callable[..., torch.nn.Module]) -> None:
         """torch's global one, which training sets."""
@@ -125,6 +129,10 @@ class BackboneContract(Contract):
         assert first.keys() == second.keys()
         differing = [name for name in first if not bool((first[name] == second[name]).all())]
         assert not differing, f"{differing[0]} differs under one seed; draw weights from torch's generator"
+        other = build(seed=1).state_dict()
+        assert any(not bool((first[name] == other[name]).all()) for name in first), (
+            "two seeds give the same weights; leave the seed to zoo"
+        )
 
     def test_its_weights_mean_the_same_in_a_new_process(
         self, backbone: torch.nn.Module, images: torch.Tensor, image_size: int, options: dict[str, Any], tmp_path: Path
@@ -172,12 +180,12 @@ class BackboneContract(Contract):
 
 
 def build(
-    catalogue: Catalogue, name: str, num_classes: int, options: dict[str, Any], image_size: int
+    catalogue: Catalogue, name: str, num_classes: int, options: dict[str, Any], image_size: int, *, seed: int = 0
 ) -> torch.nn.Module:
-    """Build a backbone with random weights from seed 0."""
+    """Build a backbone with random weights from a seed."""
     import torch
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     request = BackboneRequest(num_classes=num_classes, image_size=image_size, options=options)
     return build_backbone(catalogue, catalogue.backbone(name), request)[0]
 

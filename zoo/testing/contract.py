@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import random
+import signal
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pytest
@@ -10,11 +15,12 @@ import pytest
 from zoo.catalogue import Catalogue
 from zoo.errors import OptionInvalid, ZooError
 from zoo.isolation.child import state
+from zoo.isolation.contain import contained
 from zoo.isolation.probe import probe
-from zoo.options import check, options_of
+from zoo.options import OFFERED_BY_ZOO, check, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from zoo.installed import Plugin
@@ -39,7 +45,8 @@ class Contract:
         """Make something costly for all tests of the class, and raise what it raised for each of them."""
         if what not in self._made:
             try:
-                self._made[what] = make(), None
+                with restored():
+                    self._made[what] = make(), None
             except Exception as exc:
                 self._made[what] = None, exc
         found, error = self._made[what]
@@ -87,7 +94,11 @@ class Contract:
 
     def test_it_says_what_it_is(self, loaded: Any) -> None:
         """`zoo show` prints the docstring."""
-        assert (loaded.__doc__ or "").strip(), "it has no docstring; write one line that says what it is"
+        text = (loaded.__doc__ or "").strip()
+        # A dataclass that has none gets its signature for one.
+        assert text and not text.startswith(f"{getattr(loaded, '__name__', None)}("), (
+            "it has no docstring; write one line that says what it is"
+        )
 
     def test_options_are_documented(self, known_options: Mapping[str, Option]) -> None:
         """Each has a type, a default and a help text (an `Args:` or `Options:` section of the docstring)."""
@@ -97,6 +108,7 @@ class Contract:
     def test_options_are_checked(self, known_options: Mapping[str, Option], loaded: Any) -> None:
         """Every option has a type that a value can be checked against; a default passes its own check."""
         for name, option in known_options.items():
+            assert option.type not in (Any, object, type(None)), f"option {name}: no value can be wrong for its type"
             assert check({name: option.default}, known_options, self.name) == {name: option.default}, (
                 f"option {name}: its default {option.default!r} is no {option.type_name}"
             )
@@ -105,6 +117,8 @@ class Contract:
                     check({name: "no such value"}, known_options, self.name)
         untyped = untyped_options(loaded)
         assert not untyped, f"no annotation or no default for {', '.join(untyped)}; users could not give it"
+        lost = positional_options(loaded)
+        assert not lost, f"users could not give {', '.join(lost)}; put `*` before it in the signature"
 
 
 def untyped_options(loaded: Any) -> list[str]:
@@ -116,13 +130,50 @@ def untyped_options(loaded: Any) -> list[str]:
     return [p.name for p in lacking]
 
 
+def positional_options(loaded: Any) -> list[str]:
+    """Return parameters with defaults that are no options, because they are not keyword-only."""
+    import inspect
+
+    parameters = inspect.signature(loaded).parameters.values()
+    with_default = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty]
+    return [name for name in with_default if name not in OFFERED_BY_ZOO]
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Undo what runs inside to this process, so that doing it again can be seen again; random states start anew."""
+    import numpy as np
+
+    environment, handlers, hook = dict(os.environ), list(logging.root.handlers), sys.excepthook
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with contained():
+        # A seed that is always the same would not show.
+        random.seed()
+        np.random.seed()
+        if "torch" in sys.modules:
+            sys.modules["torch"].seed()
+        try:
+            yield
+        finally:
+            if dict(os.environ) != environment:
+                os.environ.clear()
+                os.environ.update(environment)
+            logging.root.handlers[:], sys.excepthook = handlers, hook
+            for number, handler in signals.items():
+                if signal.getsignal(number) is not handler:
+                    signal.signal(number, handler)
+
+
 def changes(act: Callable[[], Any]) -> list[str]:
     """Call `act` and return what of this process it has changed, each as "changes the working folder"."""
-    before, environment = state(), dict(os.environ)
-    act()
-    after = state()
-    found = [words for words, was in before.items() if after[words] != was]
-    return found + (["changes the environment"] if dict(os.environ) != environment else [])
+    import torch  # now, so that a plugin that loads it moves no random state  # noqa: F401
+
+    with restored():
+        before, environment = state(), dict(os.environ)
+        act()
+        after = state()
+        found = [words for words, was in before.items() if after[words] != was]
+        return found + (["changes the environment"] if dict(os.environ) != environment else [])
 
 
 def error_of(act: Callable[[], Any]) -> Exception | None:

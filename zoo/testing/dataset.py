@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +18,10 @@ import pytest
 
 from zoo.plugin import Dataset, Split
 from zoo.testing.contract import Contract, changes
-from zoo.testing.fresh import Outcome, fresh, watching_writes
+from zoo.testing.fresh import Outcome, fresh, listing_backwards, watching_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 MOST_IMAGES = 300
 """How many of each split are looked at, evenly spread."""
@@ -49,10 +53,23 @@ class DatasetContract(Contract):
     def again(
         self, prepared: Outcome, root: Path, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     ) -> Outcome:
-        """What came of the second call, in another process without a network."""
+        """What came of the second call, in another process without a network, that lists folders the other way."""
         folder = tmp_path_factory.mktemp("second")
-        asked = functools.partial(fresh, describe, self.name, str(root), options, folder=folder)
-        return self.once("again", lambda: asked(offline=True, hash_seed=2))
+        asked = functools.partial(fresh, describe, self.name, str(root), options, True, folder=folder, offline=True)
+        return self.once("again", lambda: asked(hash_seed=other_hash_seed(prepared.result["classes"])))
+
+    @pytest.fixture
+    def elsewhere(self, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Outcome | None:
+        """What came of a first call somewhere else; None where that cannot be done without a network."""
+        folder = tmp_path_factory.mktemp("elsewhere")
+        place = str(folder / "datasets" / self.name.rpartition("/")[2])
+
+        def ask() -> Outcome | None:
+            with contextlib.suppress(AssertionError):
+                return fresh(describe, self.name, place, options, folder=folder, offline=True, hash_seed=3)
+            return None
+
+        return self.once("elsewhere", ask)
 
     @pytest.fixture
     def dataset(self, prepared: Outcome, loaded: Any, root: Path, options: dict[str, Any]) -> Dataset:
@@ -65,7 +82,9 @@ class DatasetContract(Contract):
         assert {"train"} <= set(dataset.splits) <= SPLITS, (
             f"splits {sorted(dataset.splits)}; zoo knows train, val, test"
         )
-        assert all(isinstance(split, Split) for split in dataset.splits.values())
+        for name, split in dataset.splits.items():
+            assert isinstance(split, Split), f"{name} is a {type(split).__name__}, not a zoo.plugin.Split"
+            assert len(split), f"{name} has no image; leave the split out"
 
     def test_classes_are_different_texts(self, dataset: Dataset) -> None:
         """A tuple of at least two."""
@@ -114,10 +133,15 @@ class DatasetContract(Contract):
         assert again.result["files"] == prepared.result["files"], "the second call changed files below its root"
         assert not again.result["written"], f"the second call wrote {again.result['written'][0]}"
 
-    def test_everybody_gets_the_same(self, prepared: Outcome, again: Outcome) -> None:
-        """Classes, their order, labels and images do not depend on the process, its hash seed or its random state."""
+    def test_everybody_gets_the_same(self, prepared: Outcome, again: Outcome, elsewhere: Outcome | None) -> None:
+        """Classes, their order, labels and images do not depend on the process, its hash seed or random state.
+
+        Nor on the order in which a file system lists a folder, nor on who prepared it.
+        """
         for fact in ("classes", "labels", "images"):
             assert again.result[fact] == prepared.result[fact], f"{fact} differ between two processes"
+            if elsewhere:
+                assert elsewhere.result[fact] == prepared.result[fact], f"{fact} differ when it is prepared elsewhere"
 
     def test_it_works_offline_once_prepared(self, again: Outcome) -> None:
         """The second call had no network."""
@@ -130,9 +154,10 @@ class DatasetContract(Contract):
         strays = [p for p in prepared.result["written"] if p not in allowed and not p.startswith(f"{root}/")]
         assert not strays, f"it wrote {strays[0]}, outside {root}"
 
-    def test_it_says_nothing_on_stdout(self, prepared: Outcome) -> None:
+    def test_it_says_nothing_on_stdout(self, prepared: Outcome, again: Outcome) -> None:
         """What programs read stands there; progress belongs on stderr."""
-        assert not prepared.stdout, f"it printed {prepared.stdout[:80]!r} on stdout"
+        for call in (prepared, again):
+            assert not call.stdout, f"it printed {call.stdout[:80]!r} on stdout"
 
     def test_it_leaves_the_process_as_it_was(self, dataset: Dataset, loaded: Any, root: Path, options: Any) -> None:
         """Random states, working folder, warnings, signals, environment; randomness comes from an own generator."""
@@ -143,8 +168,13 @@ class DatasetContract(Contract):
         """The loader's workers are threads."""
         split = dataset.splits["train"]
         indices = sample(len(split)) * 4
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda index: digest([split.images[index]]), indices))
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(lambda index: digest([split.images[index]]), indices))
+        finally:
+            sys.setswitchinterval(interval)
         alone = [digest([split.images[index]]) for index in indices]
         assert found == alone, "images differ when several threads read them"
 
@@ -171,13 +201,14 @@ class DatasetContract(Contract):
         assert not data.skipped, f"images would be left out: {dict(list(data.skipped.items())[:3])}"
 
 
-def describe(name: str, root: str, options: dict[str, Any]) -> dict[str, Any]:
+def describe(name: str, root: str, options: dict[str, Any], backwards: bool = False) -> dict[str, Any]:
     """Prepare a dataset and return all that must stay the same; runs in a new process."""
     from zoo.catalogue import Catalogue
 
     prepare = Catalogue.read().get("dataset", name)
-    with watching_writes() as written:
+    with watching_writes() as written, listing_backwards() if backwards else contextlib.nullcontext():
         dataset = prepare(Path(root), **options)
+        assert isinstance(dataset, Dataset), f"it returned {type(dataset).__name__}, not a zoo.plugin.Dataset"
         splits = sorted(dataset.splits.items())
         images = {name: digest(split.images[i] for i in sample(len(split))) for name, split in splits}
     return {
@@ -191,6 +222,18 @@ def describe(name: str, root: str, options: dict[str, Any]) -> dict[str, Any]:
         },
         "written": written,
     }
+
+
+def other_hash_seed(texts: Sequence[str]) -> int:
+    """Return a hash seed that orders a set of these texts differently than 1 does; of two texts, many order alike."""
+
+    def order(seed: int) -> str:
+        command = [sys.executable, "-S", "-c", "import sys; print(list(set(sys.argv[1:])))", *texts]
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+    first = order(1)
+    return next((seed for seed in range(2, 12) if order(seed) != first), 2)
 
 
 def sample(count: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import getpass
@@ -67,8 +68,17 @@ class ExporterContract(Contract):
         return lambda precision, **changed: make_request(backbone, precision, {**defaults, **options}, **changed)
 
     @pytest.fixture
+    def working(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The working folder of the export, empty before."""
+        return self.once("working", lambda: tmp_path_factory.mktemp("working"))
+
+    @pytest.fixture
     def files(
-        self, exporter: Any, request_for: Callable[..., ExportRequest], tmp_path_factory: pytest.TempPathFactory
+        self,
+        exporter: Any,
+        request_for: Callable[..., ExportRequest],
+        working: Path,
+        tmp_path_factory: pytest.TempPathFactory,
     ) -> dict[str, Path]:
         """Precision -> the model file, each in a folder of its own."""
 
@@ -76,7 +86,8 @@ class ExporterContract(Contract):
             found = {}
             for precision in exporter.precisions:
                 found[precision] = tmp_path_factory.mktemp(f"export-{precision}") / f"model{exporter.suffix}"
-                exporter.export(request_for(precision), found[precision])
+                with contextlib.chdir(working):
+                    exporter.export(request_for(precision), found[precision])
             return found
 
         return self.once("files", export_all)
@@ -87,11 +98,12 @@ class ExporterContract(Contract):
         assert exporter.suffix.startswith("."), f"suffix {exporter.suffix!r} has no dot"
         assert exporter.precisions, "it has no precision"
         assert isinstance(exporter.precisions, tuple), "precisions must be a tuple"
-        assert all(isinstance(p, str) and p for p in exporter.precisions), f"precisions {exporter.precisions}"
+        assert set(exporter.precisions) <= set(KNOWN), f"precisions {exporter.precisions}; zoo knows {KNOWN}"
         assert "threads" in inspect.signature(exporter.open).parameters, "open takes no `threads`"
 
-    def test_it_writes_its_file_and_nothing_elsewhere(self, files: dict[str, Path]) -> None:
-        """`out`, and perhaps files beside it that bear its name."""
+    def test_it_writes_its_file_and_nothing_elsewhere(self, files: dict[str, Path], working: Path) -> None:
+        """`out`, and perhaps files beside it that bear its name; nothing in the working folder."""
+        assert not list(working.iterdir()), f"it left {next(working.iterdir()).name} in the working folder"
         for precision, out in files.items():
             assert out.is_file(), f"{precision}: it did not write {out.name}"
             strays = [p.name for p in out.parent.iterdir() if not p.name.startswith(out.stem)]
@@ -166,12 +178,13 @@ class ExporterContract(Contract):
         """From the files alone, moved elsewhere, without a network, without a word, and writing nothing."""
         images, _ = pictures(4, seed=2)
         for precision, out in files.items():
-            moved = tmp_path / precision
-            moved.mkdir()
-            for file in out.parent.iterdir():
-                (moved / file.name).write_bytes(file.read_bytes())
-            found = fresh(reopened, self.name, str(moved / out.name), folder=tmp_path, offline=True)
-            difference = np.abs(np.array(found.result["answers"]) - exporter.open(out)(images)).max()
+            expected = exporter.open(out)(images)
+            moved = out.parent.rename(tmp_path / precision)
+            try:
+                found = fresh(reopened, self.name, str(moved / out.name), folder=tmp_path, offline=True)
+            finally:
+                moved.rename(out.parent)
+            difference = np.abs(np.array(found.result["answers"]) - expected).max()
             assert difference <= SELF_TOLERANCE, f"{precision}: in a new process answers differ by {difference:.3g}"
             assert not found.stdout + found.stderr, f"{precision}: it said {(found.stdout + found.stderr)[:80]!r}"
             assert not found.result["written"], f"{precision}: opening wrote {found.result['written'][0]}"
@@ -261,7 +274,7 @@ class ExporterContract(Contract):
         ]
         for precision, out in files.items():
             for file in out.parent.iterdir():
-                found = [t for t in traces if len(t) > 2 and t.encode() in file.read_bytes()]
+                found = [t for t in [*traces, str(out.parent)] if len(t) > 2 and t.encode() in file.read_bytes()]
                 assert not found, f"{precision}: {file.name} names {found[0]}"
 
     def test_it_says_nothing_and_leaves_the_process_as_it_was(

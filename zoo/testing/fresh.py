@@ -24,7 +24,6 @@ spare_libraries()
 from zoo.testing.fresh import answer
 answer(sys.argv[2])
 """
-CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"})
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,23 @@ class _Watched:
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("socket.connect", "socket.getaddrinfo") and _Watched.offline:
         raise OSError(f"the network was asked for ({event}), and there is none")
-    if _Watched.written is None or not arguments or not isinstance(arguments[0], str | bytes | os.PathLike):
-        return
-    if event in CHANGES or (event == "open" and _is_writing(*arguments[1:3])):
-        _Watched.written.append(_absolute(arguments[0]))
+    if _Watched.written is not None:
+        _Watched.written += _changed(event, arguments)
+
+
+def _changed(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """Return the places that an audit event makes, changes or removes."""
+    if event == "open":
+        return [_absolute(arguments[0])] if _is_writing(*arguments[1:3]) and not isinstance(arguments[0], int) else []
+    if event in ("os.mkdir", "os.remove", "os.rmdir"):
+        place = _absolute(arguments[0], arguments[-1])
+        # `exist_ok` and `missing_ok` ask for what is there, or gone, already.
+        return [place] if os.path.lexists(place) != (event == "os.mkdir") else []
+    if event == "os.rename":
+        return [_absolute(path, folder) for path, folder in zip(arguments[:2], arguments[2:], strict=True)]
+    if event in ("os.link", "os.symlink"):
+        return [_absolute(arguments[1], arguments[-1])]
+    return [_absolute(arguments[0])] if event == "os.truncate" and not isinstance(arguments[0], int) else []
 
 
 def _is_writing(mode: object, flags: object) -> bool:
@@ -117,5 +129,40 @@ def _is_writing(mode: object, flags: object) -> bool:
     return by_mode or (isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)))
 
 
-def _absolute(path: Any) -> str:
-    return str(Path.cwd() / os.fsdecode(path))
+def _absolute(path: Any, folder: int = -1) -> str:
+    """Return a path without `..`; `folder` is the descriptor that it is relative to, as `shutil.rmtree` has it."""
+    base = Path(f"/proc/self/fd/{folder}").resolve() if folder >= 0 else Path.cwd()
+    return os.path.normpath(base / os.fsdecode(path))
+
+
+@contextlib.contextmanager
+def listing_backwards() -> Iterator[None]:
+    """Give the entries of every folder in the opposite order: another file system has another one."""
+    listdir, scandir = os.listdir, os.scandir
+
+    class Backwards:
+        def __init__(self, path: Any = ".") -> None:
+            with scandir(path) as entries:
+                self.entries = iter([*entries][::-1])
+
+        def __iter__(self) -> Iterator[Any]:
+            return self.entries
+
+        def __next__(self) -> Any:
+            return next(self.entries)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            self.entries = iter(())
+
+    patched: Any = os
+    patched.listdir, patched.scandir = lambda path=".": listdir(path)[::-1], Backwards
+    try:
+        yield
+    finally:
+        patched.listdir, patched.scandir = listdir, scandir

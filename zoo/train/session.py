@@ -13,7 +13,16 @@ from zoo.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
 from zoo.data.loader import TrainLoader, worker_count
 from zoo.data.prepared import PreparedData, prepare
 from zoo.data.source import locate, open_dataset
-from zoo.errors import CheckpointInvalid, DatasetInvalid, Interrupted, RunInvalid, TrainingFailed, first_line
+from zoo.errors import (
+    CheckpointInvalid,
+    DatasetInvalid,
+    Interrupted,
+    PluginBroken,
+    RunInvalid,
+    TrainingFailed,
+    ZooError,
+    first_line,
+)
 from zoo.evaluate.metrics import classification_metrics
 from zoo.evaluate.report import render_report
 from zoo.evaluate.score import eager, probabilities
@@ -117,7 +126,7 @@ def resume_run(
 def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
     """Raise for any unknown name or ill-typed option, before anything is prepared or written."""
     catalogue.backbone(config.model)
-    _augmentation(catalogue, config, (1, 1))
+    _augmentation(catalogue, config, (32, 32))()
     locate(catalogue, config.dataset, config.dataset_options)
     check_trackers(catalogue, config.trackers, config.tracker_options)
 
@@ -186,7 +195,17 @@ def _augmentation(catalogue: Catalogue, config: TrainConfig, size: tuple[int, in
     plugin = catalogue.find("augmentation", config.augment)
     make = catalogue.load(plugin)
     options = check(config.augment_options, options_of(make), f"augmentation {config.augment!r}")
-    return lambda: make(*size, **options)
+
+    def make_one() -> Any:
+        try:
+            return make(*size, **options)
+        except (ZooError, KeyboardInterrupt):
+            raise
+        except Exception as exc:
+            reason = f"{type(exc).__name__}: {first_line(exc)}"
+            raise PluginBroken(f"augmentation {config.augment!r} from {plugin.owner} failed: {reason}") from exc
+
+    return make_one
 
 
 def _set_up(parts: _Parts, config: TrainConfig) -> tuple[TrainState, Plan]:
