@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 TICK = 0.1
 ASLEEP_SECONDS = 2.0
@@ -28,16 +28,15 @@ AWAKE_SHARE = 0.02
 """Of the processor; below it a process waits. A busy machine leaves one that computes more."""
 MEMORY_GB = 8.0
 WRITING = frozenset("wax+")
-TORCH_SEED = 67280421310721
-"""What torch seeds its generator with by itself."""
 
 
 class Watch(threading.Thread):
     """Hears every import, and ends the process once nothing more comes of it."""
 
-    def __init__(self, report: Path) -> None:
+    def __init__(self, report: Path, package: str) -> None:
         super().__init__(daemon=True)
         self.report = report
+        self.package = package
         self.imports = 0
         self.effects: set[str] = set()
         self.main = threading.get_ident()
@@ -49,12 +48,21 @@ class Watch(threading.Thread):
             return
         if event == "import":
             self.imports += 1
-        elif event == "socket.connect":
-            self.effects.add("uses the network")
+            return
+        effect = ""
+        if event == "socket.connect":
+            effect = "uses the network"
         elif event in ("subprocess.Popen", "os.system", "os.fork", "os.posix_spawn"):
-            self.effects.add("starts a process")
+            effect = "starts a process"
         elif event == "open" and _writes(*arguments):
-            self.effects.add(f"writes {arguments[0]}")
+            effect = f"writes {arguments[0]}"
+        if effect and self.is_the_plugin(sys._getframe(1)):
+            self.effects.add(effect)
+
+    def is_the_plugin(self, frame: Any) -> bool:
+        """Tell whether the plugin's own package is the nearest caller; what a library does at import is its affair."""
+        caller = _outside_the_library(frame)
+        return bool(caller) and str(caller.f_globals.get("__name__", "")).partition(".")[0] == self.package
 
     def run(self) -> None:
         """Look at every tick; one that a loading library held up does not count."""
@@ -79,36 +87,49 @@ class Watch(threading.Thread):
 
     def place(self) -> str:
         """Return file and line of the innermost frame that is not the standard library's."""
-        library = (sysconfig.get_path("stdlib"), "<frozen", __file__)
-        frame = sys._current_frames().get(self.main)
-        while frame:
-            file = frame.f_code.co_filename
-            if "site-packages" in file or not file.startswith(library):
-                return f"{Path(file).name}:{frame.f_lineno}"
-            frame = frame.f_back
-        return "it"
+        frame = _outside_the_library(sys._current_frames().get(self.main))
+        return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else "it"
 
 
-class NumpyIsNew:
-    """Notes numpy's random state right after it was loaded: its own seed cannot be told from one given later."""
+class Newly:
+    """Notes the random state of numpy and torch right after each was loaded: both seed themselves anew each time."""
 
-    state = ""
+    states: ClassVar[dict[str, object]] = {}
+
+    def __init__(self) -> None:
+        self.waiting = {"numpy", "torch"}
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        """Find numpy as everybody else would, and wrap what runs it."""
-        if name != "numpy":
+        """Find the library as everybody else would, and wrap what runs it."""
+        if name not in self.waiting:
             return None
-        sys.meta_path.remove(self)
+        self.waiting.remove(name)
         spec = importlib.util.find_spec(name)
         if spec and spec.loader:
             run = spec.loader.exec_module
 
             def run_and_note(module: Any) -> None:
                 run(module)
-                NumpyIsNew.state = repr(module.random.get_state())
+                Newly.states[name] = random_state(name)
 
             spec.loader.exec_module = run_and_note  # type: ignore[method-assign]
         return spec
+
+
+def random_state(name: str) -> object:
+    """Return the state of numpy's or torch's global generator; None if the library is not loaded."""
+    library: Any = sys.modules.get(name)
+    if library is None:
+        return None
+    return repr(library.random.get_state()) if name == "numpy" else bytes(library.get_rng_state())
+
+
+def _outside_the_library(frame: Any) -> Any:
+    """Return the innermost frame from `frame` outwards that is not the standard library's; None if there is none."""
+    library = (sysconfig.get_path("stdlib"), "<frozen", __file__)
+    while frame and frame.f_code.co_filename.startswith(library) and "site-packages" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame
 
 
 def _is_blanket(rule: Any) -> bool:
@@ -134,13 +155,11 @@ def _resident_gb() -> float:
 
 def state() -> dict[str, object]:
     """Return everything that an import must leave as it is, by the words for a change of it."""
-    numpy: Any = sys.modules.get("numpy")
-    torch: Any = sys.modules.get("torch")
     return {
         "changes the working folder": os.getcwd(),  # noqa: PTH109 - the plugin may have removed it
         "changes the random state of Python": random.getstate(),
-        "changes the random state of numpy": repr(numpy.random.get_state()) if numpy else NumpyIsNew.state,
-        "changes the random state of torch": torch and (torch.initial_seed(), bytes(torch.get_rng_state())),
+        "changes the random state of numpy": random_state("numpy"),
+        "changes the random state of torch": random_state("torch"),
         "changes which warnings are shown": [f for f in warnings.filters if _is_blanket(f)],
         "changes how signals are handled": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
         "changes the handlers of the root logger": list(logging.root.handlers),
@@ -180,8 +199,8 @@ def main(value: str, path: str, report: Path) -> None:
     malformed.spare_libraries()
     sys.path[:] = json.loads(path)
     sys.dont_write_bytecode = True
-    sys.meta_path.insert(0, NumpyIsNew())
-    watch = Watch(report)
+    sys.meta_path.insert(0, Newly())
+    watch = Watch(report, value.partition(".")[0].partition(":")[0])
     sys.addaudithook(watch.hear)
     before = state()
     watch.start()
@@ -193,11 +212,9 @@ def main(value: str, path: str, report: Path) -> None:
         reason = why(exc)
     watch.on = False
     after = state()
-    # What was not loaded before is compared with how it is right after loading.
-    before["changes the random state of numpy"] = before["changes the random state of numpy"] or NumpyIsNew.state
-    seeded: Any = after["changes the random state of torch"]
-    if seeded:
-        before["changes the random state of torch"] = (TORCH_SEED, seeded[1])
+    # What was not loaded before is compared with how it was right after loading.
+    for library, was in Newly.states.items():
+        before[f"changes the random state of {library}"] = was
     changed = [words for words, was in before.items() if after[words] != was]
     write(report, reason, [*changed, *sorted(watch.effects)])
     sys.stdout.flush()
