@@ -32,6 +32,7 @@ lint: setup  ## ruff, and mypy strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@for package in plugins/zoo-plugin-*; do (cd $$package && $(CURDIR)/$(BIN)/mypy) || exit 1; done
 
 bench: setup  ## Every speed claim, as a ratio
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

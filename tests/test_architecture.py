@@ -15,7 +15,8 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
-    {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.target", "zoo.files", "zoo.installed", "zoo.isolation", "zoo.deprecation"},
+    {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.target", "zoo.files", "zoo.deprecation"},
+    {"zoo.installed", "zoo.isolation"},
     {"zoo.preprocess", "zoo.shipped", "zoo.weights", "zoo.registry"},
     {"zoo.plugin"},
     {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.model", "zoo.versions", "zoo.licenses", "zoo.tracking"},

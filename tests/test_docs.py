@@ -65,6 +65,29 @@ def test_its_plugin_installs_and_trains(tmp_path: Path) -> None:
     assert "stripes" in run([sys.executable, "-m", "zoo", "list", "datasets"], empty, PYTHONPATH=str(site))
 
 
+def test_the_plugins_of_the_docs_hold_their_contracts_in_fifteen_lines(tmp_path: Path) -> None:
+    page = (ROOT / "docs/plugins.md").read_text()
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    info = site / "zoo_plugin_docs-1.0.dist-info"
+    info.mkdir(parents=True)
+    empty.mkdir()
+    sections = []
+    for module, group, entry, code in re.findall(
+        r"```python\n# (\w+)\.py -> (\S+) (\S+ = \S+)\n(.*?)```", page, re.DOTALL
+    ):
+        body = [line for line in code.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+        assert len(body) <= 15, module
+        (site / f"{module}.py").write_text(code)
+        sections.append(f"[{group}]\n{entry.replace(chr(34), '')}\n")
+    assert len(sections) == 5
+    (info / "entry_points.txt").write_text("".join(sections))
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-plugin-docs\nVersion: 1.0\n")
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for command in block.splitlines():
+        run([sys.executable, "-m", *command.split()], empty, PYTHONPATH=str(site))
+    assert len((empty / "runs/shades/log.csv").read_text().splitlines()) == 2
+
+
 def test_its_tree_names_every_file_of_the_core() -> None:
     (tree,) = (b for b in blocks("text") if "registry.toml  " in b)
     for path in (ROOT / "zoo").iterdir():

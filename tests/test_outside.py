@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +17,6 @@ from PIL import Image
 
 from .conftest import ROOT
 from .test_wheel import install, make_venv
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 TRAIN = ["--no-pretrained", "--epochs", "2", "--lr", "3e-3", "--set", "ema_decay=0", "--set", "threads=1"]
 KINDS = ("dataset", "augmentation", "backbone", "exporter", "tracker")
@@ -51,7 +48,7 @@ class Outsider:
 
 
 @pytest.fixture(scope="module")
-def outsider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outsider]:
+def outsider(tmp_path_factory: pytest.TempPathFactory) -> Outsider:
     folder = tmp_path_factory.mktemp("outsider")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -61,7 +58,7 @@ def outsider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outsider]:
     # Programs that a wheel brings are not shared with the packages.
     (python.parent / "pytest").symlink_to(Path(sys.executable).parent / "pytest")
     (folder / "empty").mkdir()
-    yield Outsider(python, folder / "empty")
+    return Outsider(python, folder / "empty")
 
 
 def picture(folder: Path) -> Path:
@@ -72,25 +69,25 @@ def picture(folder: Path) -> Path:
 
 def test_openvino_is_exported_proven_benched_and_used_like_onnx(outsider: Outsider) -> None:
     outsider.install(ROOT / "plugins/zoo-plugin-openvino")
-    outsider.json("train", "test_resnet", "--dataset", "digits", "--image-size", "32", "--name", "ov", *TRAIN)
-    made = [outsider.json("export", "ov", "--onnx", "--max-drop", "100")]
+    train = ["train", "tiny", "--dataset", "digits", "--epochs", "3", "--lr", "3e-3", "--set", "ema_decay=0.9"]
+    outsider.json(*train, "--name", "ov")
+    made = []
     for precision in ("fp32", "fp16", "int8"):
-        command = ["export", "ov", "--format", "openvino", f"--{precision}", "--max-drop", "100", "--min-speedup", "0"]
-        made.append(outsider.json(*command))
-    assert [(a["format"], a["precision"]) for a in made[1:]] == [("openvino", p) for p in ("fp32", "fp16", "int8")]
-    assert all(a["report"]["accepted"] for a in made)
-    assert made[1]["report"]["flips"] == 0
-    assert made[3]["report"]["size_bytes"] < 0.5 * made[1]["report"]["size_bytes"]
-    for artifact in made:
-        assert outsider.json("verify", artifact["artifact"])["ok"]
+        speed = ["--min-speedup", "0"]  # a busy machine must not decide
+        made.append(outsider.json("export", "ov", "--format", "openvino", f"--{precision}", *speed))
+    fp32, fp16, int8 = (artifact["report"] for artifact in made)
+    assert [(a["format"], a["precision"]) for a in made] == [("openvino", p) for p in ("fp32", "fp16", "int8")]
+    assert all(report["accepted"] for report in (fp32, fp16, int8))
+    assert fp32["flips"] == 0
+    assert fp16["size_bytes"] < 0.6 * fp32["size_bytes"]
+    assert int8["size_bytes"] < 0.4 * fp32["size_bytes"]
+    assert {"artifact", "fp32", "onnxruntime_fp32", "eager_fp32"} == int8["latency_ms"].keys()
+    assert outsider.json("verify", made[2]["artifact"])["ok"]
     timed = outsider.json("bench", *(a["artifact"] for a in made), "--seconds", "0.5")["artifacts"]
-    assert len(timed) == 4
+    assert len(timed) == 3
     assert all(t["p50_ms"] > 0 for t in timed)
-    image = picture(outsider.folder)
-    answers = [outsider.json("predict", image, "--using", a["artifact"]) for a in made]
-    assert len({str(answer) for answer in answers[:1]}) == 1
-    accuracies = [outsider.json("eval", a["artifact"])["top1"] for a in made]
-    assert max(accuracies) - min(accuracies) < 0.05
+    assert outsider.json("predict", picture(outsider.folder), "--using", made[2]["artifact"])
+    assert outsider.json("eval", made[2]["artifact"])["top1"] > 0.9
 
 
 def test_textures_brings_a_dataset_an_augmentation_and_a_backbone(outsider: Outsider) -> None:

@@ -12,12 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from zoo.errors import ArtifactInvalid, ExportUnsupported, OptionInvalid
+from zoo.errors import ExportUnsupported, OptionInvalid
 from zoo.plugin import Exporter, Target
-from zoo.runtime.session import OnnxPredictor
 from zoo_exporters.onnx_exporter import OnnxExporter
 
-from .conftest import BACKBONES, CLASSES, PRECISIONS, SIDE, BranchesOnPixels, Footprint, eager, make_request, pictures
+from .conftest import BACKBONES, CLASSES, PRECISIONS, SIDE, BranchesOnPixels, eager, make_request, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +40,6 @@ def nodes_after(graph: onnx.GraphProto, tensor: str) -> list[onnx.NodeProto]:
     return [node for node in graph.node if tensor in node.input]
 
 
-def test_is_an_exporter() -> None:
-    assert isinstance(EXPORTER, Exporter)
-    assert (EXPORTER.suffix, EXPORTER.precisions) == (".onnx", ("fp32", "int8"))
-
-
 @BACKBONES
 @PRECISIONS
 def test_graph_takes_pixels_and_gives_probabilities(backbone: torch.nn.Module, precision: str, files: Files) -> None:
@@ -65,33 +59,6 @@ def test_file_stays_below_the_target_s_versions(backbone: torch.nn.Module, preci
     model = onnx.load_from_string(files(EXPORTER, make_request(backbone, precision)))
     assert model.ir_version <= Target().ir_version
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", Target().opset)]
-
-
-@BACKBONES
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_fp32_agrees_with_eager_at_any_batch(
-    backbone: torch.nn.Module, batch: int, files: Files, tmp_path: Path
-) -> None:
-    request = make_request(backbone, "fp32")
-    predict = EXPORTER.open(write(tmp_path, files(EXPORTER, request)), threads=1)
-    assert isinstance(predict, OnnxPredictor)
-    images = pictures(batch, seed=1)
-    answers = predict(images)
-    assert answers.shape == (batch, len(CLASSES))
-    assert answers.dtype == np.float32
-    assert np.abs(answers - eager(request, images)).max() < 1e-5
-
-
-@BACKBONES
-def test_int8_mostly_agrees_with_eager_and_wholly_with_itself(
-    backbone: torch.nn.Module, files: Files, tmp_path: Path
-) -> None:
-    request = make_request(backbone, "int8")
-    predict = EXPORTER.open(write(tmp_path, files(EXPORTER, request)), threads=1)
-    images = pictures(200, seed=1)
-    answers = predict(images)
-    assert (answers.argmax(1) == eager(request, images).argmax(1)).mean() >= 0.9
-    assert np.abs(np.concatenate([predict(images[:1]), predict(images[1:5])]) - answers[:5]).max() < 1e-5
 
 
 @BACKBONES
@@ -169,19 +136,6 @@ def test_file_tells_nothing_about_where_it_was_made(backbone: torch.nn.Module, p
     assert len(set(names)) == len(names)
 
 
-@BACKBONES
-@PRECISIONS
-def test_export_says_nothing_and_leaves_nothing_but_the_file(
-    backbone: torch.nn.Module, precision: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    request = make_request(backbone, precision)
-    before = Footprint.of(request.model)
-    EXPORTER.export(request, tmp_path / "model.onnx")
-    assert capfd.readouterr() == ("", "")
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    before.assert_same(Footprint.of(request.model))
-
-
 @PRECISIONS
 def test_model_that_depends_on_pixels_is_refused_in_one_line(precision: str, tmp_path: Path) -> None:
     with pytest.raises(ExportUnsupported, match=f"onnx {precision} failed: .*; ") as caught:
@@ -195,27 +149,8 @@ def test_model_whose_classes_are_not_the_request_s_is_refused(resnet: torch.nn.M
         EXPORTER.export(make_request(resnet, "fp32", classes=("one", "two")), tmp_path / "model.onnx")
 
 
-def test_calibration_without_images_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(ExportUnsupported, match="calibration images"):
-        EXPORTER.export(make_request(resnet, "int8", calibration=lambda: iter(())), tmp_path / "model.onnx")
-
-
 def test_unknown_calibration_method_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
     request = make_request(resnet, "int8")
     assert EXPORTER.export_options() == {"calibration_method": "minmax"}
     with pytest.raises(OptionInvalid, match="minmax, percentile, entropy"):
         EXPORTER.export(replace(request, options={"calibration_method": "best"}), tmp_path / "model.onnx")
-
-
-@pytest.mark.parametrize("damage", ["empty", "garbage", "cut", "missing"])
-def test_corrupt_file_is_refused_in_one_line(
-    damage: str, resnet: torch.nn.Module, files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    whole = files(EXPORTER, make_request(resnet, "fp32"))
-    file = tmp_path / "model.onnx"
-    if damage != "missing":
-        file.write_bytes({"empty": b"", "garbage": b"\xff<html>", "cut": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(ArtifactInvalid, match="onnxruntime cannot load it") as caught:
-        EXPORTER.open(file)
-    assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")

@@ -26,6 +26,11 @@ SUITES = {
     "exporter": "ExporterContract",
     "tracker": "TrackerContract",
 }
+OPTIONS = """
+    @pytest.fixture
+    def options(self, known_options):
+        return check({options!r}, known_options, self.name)
+"""
 
 
 def check_plugin(
@@ -80,12 +85,12 @@ def _installed(catalogue: Catalogue, asked: str | None) -> list[tuple[str, str]]
 def _of_names(plugins: list[tuple[str, str]], scratch: Path, options: Mapping[str, str]) -> Suite:
     tests = scratch / "test_contract.py"
     suites = ", ".join(sorted({SUITES[kind] for kind, _ in plugins}))
-    parts = [f"import pytest\nfrom zoo.testing import {suites}\n"]
+    parts = [f"import pytest\nfrom zoo.options import check\nfrom zoo.testing import {suites}\n"]
     names = {f"Test{number}": name for number, (_, name) in enumerate(plugins)}
     for test, (kind, name) in zip(names, plugins, strict=True):
         parts.append(f"\n\nclass {test}({SUITES[kind]}):\n    name = {name!r}\n")
         if options:
-            parts.append(f"\n    @pytest.fixture\n    def options(self):\n        return {dict(options)!r}\n")
+            parts.append(OPTIONS.format(options=dict(options)))
     tests.write_text("".join(parts))
     return Suite(tests, names=names)
 

@@ -106,6 +106,10 @@ class Contract:
 
     def test_options_are_checked(self, known_options: Mapping[str, Option], loaded: Any) -> None:
         """Every option has a type that a value can be checked against; a default passes its own check."""
+        untyped = untyped_options(loaded)
+        assert not untyped, f"no annotation or no default for {', '.join(untyped)}; users could not give it"
+        lost = positional_options(loaded)
+        assert not lost, f"users could not give {', '.join(lost)}; put `*` before it in the signature"
         for name, option in known_options.items():
             assert option.type not in (Any, object, type(None)), f"option {name}: no value can be wrong for its type"
             assert check({name: option.default}, known_options, self.name) == {name: option.default}, (
@@ -114,10 +118,6 @@ class Contract:
             if option.type in (int, float, bool):
                 with pytest.raises(OptionInvalid):
                     check({name: "no such value"}, known_options, self.name)
-        untyped = untyped_options(loaded)
-        assert not untyped, f"no annotation or no default for {', '.join(untyped)}; users could not give it"
-        lost = positional_options(loaded)
-        assert not lost, f"users could not give {', '.join(lost)}; put `*` before it in the signature"
 
 
 def untyped_options(loaded: Any) -> list[str]:
