@@ -26,7 +26,7 @@ test: setup  ## Every fast test
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## The proofs that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n 2 --dist load
 
 lint: setup  ## ruff, and mypy strict
 	@$(BIN)/ruff check .

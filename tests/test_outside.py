@@ -67,6 +67,7 @@ def picture(folder: Path) -> Path:
     return folder / "picture.png"
 
 
+@pytest.mark.slow
 def test_openvino_is_exported_proven_benched_and_used_like_onnx(outsider: Outsider) -> None:
     outsider.install(ROOT / "plugins/zoo-plugin-openvino")
     train = ["train", "tiny", "--dataset", "digits", "--epochs", "3", "--lr", "3e-3", "--set", "ema_decay=0.9"]
@@ -104,6 +105,7 @@ def test_textures_brings_a_dataset_an_augmentation_and_a_backbone(outsider: Outs
     assert {states[name] for name in ("textures", "turn-and-flip", "texture-net")} == {"ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openvino", "textures"])
 def test_their_own_tests_pass(outsider: Outsider, name: str, tmp_path: Path) -> None:
     outsider.install(ROOT / f"plugins/zoo-plugin-{name}")

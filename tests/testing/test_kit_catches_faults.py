@@ -40,6 +40,11 @@ KINDS: dict[type[Contract], ModuleType] = {
     ExporterContract: faults_exporter,
     TrackerContract: faults_tracker,
 }
+SUITES_BY_COST = [
+    # These two train and export for each fault.
+    pytest.param(suite, id=suite.__name__, marks=[pytest.mark.slow] if suite.kind in ("backbone", "exporter") else [])
+    for suite in KINDS
+]
 OPPOSITES = {
     # Fixture that is turned -> the plugin that it is wrong for, the promise, the one that it is right for.
     DatasetContract: ("states_license", "good", "test_its_license_is_stated", "states_no_license"),
@@ -145,18 +150,8 @@ def run(suite: type[Contract], folder: Path) -> dict[str, dict[str, Case]]:
             wanted.append(f"Test_{test}::{promise}")
     file.write_text(text)
     (folder / "wanted").write_text("".join(f"{file}::{test}\n" for test in wanted))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(folder),
-        "-p",
-        "no:cacheprovider",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder)]
+    command += ["-p", "no:cacheprovider"]
     command += ["--junitxml", str(folder / "report.xml"), "--basetemp", str(folder / "tmp"), f"@{folder / 'wanted'}"]
     env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=400)
@@ -201,7 +196,7 @@ def promises(suite: type[Contract]) -> set[str]:
     return {name for name in dir(suite) if name.startswith("test_")}
 
 
-@pytest.mark.parametrize("suite", KINDS, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize("suite", SUITES_BY_COST)
 def test_each_fault_breaks_its_promise(suite: type[Contract], results: Callable[[type[Contract]], Results]) -> None:
     faults, found = KINDS[suite], results(suite)
     wrong = []
@@ -214,7 +209,7 @@ def test_each_fault_breaks_its_promise(suite: type[Contract], results: Callable[
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("suite", KINDS, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize("suite", SUITES_BY_COST)
 def test_a_good_plugin_keeps_every_promise(suite: type[Contract], results: Callable[[type[Contract]], Results]) -> None:
     found = results(suite)["good"]
     assert found.keys() == promises(suite)

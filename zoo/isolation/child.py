@@ -56,6 +56,8 @@ class Watch(threading.Thread):
             effect = "starts a process"
         elif event == "open" and _writes(*arguments):
             effect = f"writes {arguments[0]}"
+        elif event in ("os.mkdir", "os.remove", "os.rename", "os.rmdir"):
+            effect = f"changes {arguments[0]}"
         if effect and self.is_the_plugin(sys._getframe(1)):
             self.effects.add(effect)
 

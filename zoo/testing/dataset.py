@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from zoo.plugin import Dataset, Split
-from zoo.testing.contract import Contract, changes
+from zoo.testing.contract import Contract, changes, error_of, one_line
 from zoo.testing.fresh import Outcome, fresh, listing_backwards, watching_writes
 
 if TYPE_CHECKING:
@@ -196,6 +196,11 @@ class DatasetContract(Contract):
         """Missing splits can be cut, and no image is left out."""
         from zoo.data.prepared import prepare
 
+        if dataset.multi_label:
+            # Training on several labels is still to come; until then it is refused, and that in one line.
+            error = error_of(lambda: prepare(dataset, self.name, seed=0))
+            assert error is None or one_line(error), f"{error!r}"
+            return
         data = prepare(dataset, self.name, seed=0)
         assert set(data.splits) == SPLITS
         assert not data.skipped, f"images would be left out: {dict(list(data.skipped.items())[:3])}"
