@@ -16,7 +16,8 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
     {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.target", "zoo.files", "zoo.deprecation"},
-    {"zoo.installed", "zoo.isolation"},
+    {"zoo.isolation"},
+    {"zoo.installed"},
     {"zoo.preprocess", "zoo.shipped", "zoo.weights", "zoo.registry"},
     {"zoo.plugin"},
     {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.model", "zoo.versions", "zoo.licenses", "zoo.tracking"},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DuplicateName, PluginBroken, UnknownName, first_line
-from zoo.installed import API_VERSION, OURS, Plugin, Unreadable, installed_plugins
+from zoo.installed import OURS, Plugin, Unreadable, api_fault, installed_plugins
 from zoo.isolation.contain import contained
 from zoo.registry import ModelEntry, Registry, read_registry
 from zoo.target import Target
@@ -90,12 +90,9 @@ class Catalogue:
             raise
         except BaseException as exc:
             raise PluginBroken(_broken(plugin, f"cannot be imported: {type(exc).__name__}: {first_line(exc)}")) from exc
-        api = getattr(sys.modules.get(module), "ZOO_API", API_VERSION)
-        if not isinstance(api, int) or not 1 <= api <= API_VERSION:
-            raise PluginBroken(
-                f"{plugin.kind} {plugin.name!r} from {plugin.owner} needs version {api!r} of the plugin API, "
-                f"this zoo has {API_VERSION}; upgrade edgezoo"
-            )
+        fault = api_fault(getattr(sys.modules.get(module), "ZOO_API", None))
+        if fault:
+            raise PluginBroken(f"{plugin.kind} {plugin.name!r} from {plugin.owner} {fault}")
         return loaded
 
     def get(self, kind: str, name: str) -> Any:
@@ -136,8 +133,9 @@ class Catalogue:
     def families(self) -> Iterator[tuple[Plugin, BackboneFamily]]:
         """Yield every family that can be imported; a broken one costs only its own members."""
         for plugin in self.of_kind("backbone family"):
-            with contextlib.suppress(PluginBroken):
-                yield plugin, self.load(plugin)()
+            if plugin.distribution == OURS or not _failed_before(plugin):
+                with contextlib.suppress(PluginBroken):
+                    yield plugin, self.load(plugin)()
 
     def _backbone_plugin(self, name: str) -> tuple[Plugin, str]:
         owner, _, short = name.rpartition("/")
@@ -175,6 +173,14 @@ def _try_apart(plugin: Plugin) -> None:
     verdict = verdict if verdict and not verdict.reason else probe(plugin)
     if verdict.reason:
         raise PluginBroken(_broken(plugin, verdict.reason))
+
+
+def _failed_before(plugin: Plugin) -> bool:
+    """Tell whether trying it once more, unasked, would only cost every command the same wait."""
+    from zoo.isolation.probe import remembered
+
+    verdict = remembered(plugin)
+    return bool(verdict and verdict.reason)
 
 
 def _claimed(kind: str, name: str, plugins: list[Plugin]) -> str:

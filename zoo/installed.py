@@ -57,6 +57,13 @@ class Unreadable:
     reason: str
 
 
+def api_fault(stated: object) -> str:
+    """Tell why a plugin that states this `ZOO_API` cannot be used here; empty if it can."""
+    if stated is None or (isinstance(stated, int) and 1 <= stated <= API_VERSION):
+        return ""
+    return f"needs version {stated!r} of the plugin API, this zoo has {API_VERSION}; upgrade edgezoo"
+
+
 def installed_plugins() -> tuple[tuple[Plugin, ...], tuple[Unreadable, ...]]:
     """Return what can be used, and what cannot even be read.
 

@@ -18,6 +18,7 @@ def plugin(root):
     return Dataset(classes=("dark", "light"), splits={"train": Split(images=images, labels=labels)})
 """
 DEADLOCK = "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\n"
+FOREVER = "import time\ntime.sleep(1000)\ndef plugin(): ...\n"
 LINE_BEFORE = "def plugin(root): ...\n"
 
 
@@ -49,6 +50,7 @@ BAD = (
     Bad("aborts", "import os\nos.abort()\n" + LINE_BEFORE, "SIGABRT"),
     Bad("sleeps", "import time\ntime.sleep(1000)\n" + LINE_BEFORE, "sleeps.py:2 waits without end"),
     Bad("deadlocks", DEADLOCK + LINE_BEFORE, "deadlocks.py:4 waits"),
+    Bad("family", FOREVER, "family.py:2 waits", "broken", entry("zoo.backbone_families")),
     Bad("computes", "while True: pass\n" + LINE_BEFORE, "computes.py:1 computes without end"),
     Bad("needs", "import no_such_library\n" + LINE_BEFORE, "needs no_such_library", known_without_import=True),
     Bad("misspelt", "def plugim(root): ...\n", "defines no plugin", known_without_import=True),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from zoo.installed import api_fault
 from zoo.isolation.reading import read
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def conditions(catalogue: Catalogue, *, check: bool = False) -> list[Condition]:
     """Return the state of all, by kind and name; raises nothing and imports no plugin into this process."""
     plugins = sorted(catalogue.plugins, key=lambda p: (p.kind, p.name, p.distribution))
     readings = [read(plugin.entry_point) for plugin in plugins]
-    verdicts = _verdicts([p for p, r in zip(plugins, readings, strict=True) if not r.fault], check=check)
+    usable = [p for p, r in zip(plugins, readings, strict=True) if not (r.fault or api_fault(r.api))]
+    verdicts = _verdicts(usable, check=check)
     owners = _owners(catalogue)
     found = [
         _with_conflict(_condition(plugin, reading, verdicts.get(plugin)), owners[plugin.kind, plugin.name])
@@ -68,10 +70,10 @@ def _condition(plugin: Plugin, reading: Reading, verdict: Verdict | None) -> Con
         kind=plugin.kind,
         distribution=plugin.distribution,
         version=plugin.version,
-        api=reading.api,
+        api=reading.api if isinstance(reading.api, int) else None,
         checked=verdict is not None,
     )
-    fault = reading.fault or (verdict.reason if verdict else "")
+    fault = api_fault(reading.api) or reading.fault or (verdict.reason if verdict else "")
     if fault:
         return replace(condition, state="broken", reason=fault)
     effects = ", ".join(verdict.effects) if verdict else ""

@@ -14,7 +14,6 @@ from zoo import __version__
 from zoo.cli import bench, doctor, evaluate, export, listing, plugin, predict, show, train, verify
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
-from zoo.installed import installed_plugins
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -100,6 +99,8 @@ def main(
     ] = False,
 ) -> None:
     """Take the global options."""
+    from zoo.installed import installed_plugins
+
     # Before the command's parameters are converted: pydantic does that, and a bad distribution would stop it.
     ctx.obj = Globals(debug, Path(registry) if registry else None, installed_plugins())
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.installed import API_VERSION
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
@@ -27,8 +25,8 @@ class Reading:
     """The module's source; None for compiled code, of which nothing else is known."""
     fault: str = ""
     """Why an import is bound to fail; empty if nothing speaks against it."""
-    api: int | None = None
-    """The API version that the module states."""
+    api: object = None
+    """The API version that the module states; None if it states none."""
     options: tuple[str, ...] = ()
     """Names of the keyword options, in the order of the signature."""
     doc: str = ""
@@ -52,10 +50,10 @@ def read(entry_point: EntryPoint) -> Reading:
     except OSError as exc:
         return Reading(file, f"{file} cannot be read: {exc.strerror}")
     api = _constant(tree, "ZOO_API")
-    fault = _api_fault(api) or _missing_import(tree) or _missing_attribute(tree, attribute, file)
+    fault = _missing_import(tree) or _missing_attribute(tree, attribute, file)
     definition = None if fault else _definition(tree, attribute, module, DEEPEST)
     doc = ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef | ast.ClassDef) else ""
-    return Reading(file, fault, api if isinstance(api, int) else None, _options(definition), doc or "")
+    return Reading(file, fault, api, _options(definition), doc or "")
 
 
 def find_source(module: str) -> Path | None:
@@ -76,12 +74,6 @@ def find_source(module: str) -> Path | None:
         path = list(spec.submodule_search_locations or [])
     origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
     return origin if origin and origin.suffix == ".py" else None
-
-
-def _api_fault(api: object) -> str:
-    if api is None or (isinstance(api, int) and 1 <= api <= API_VERSION):
-        return ""
-    return f"needs version {api!r} of the plugin API, this zoo has {API_VERSION}; upgrade edgezoo"
 
 
 def _missing_import(tree: ast.Module) -> str:
