@@ -51,6 +51,10 @@ def row(rows: list[dict[str, Any]], bad: Bad) -> dict[str, Any]:
     return found[0]
 
 
+def by_name(name: str) -> Bad:
+    return next(bad for bad in BAD if bad.name == name)
+
+
 def test_there_are_at_least_25() -> None:
     assert len(BAD) >= 25
 
@@ -61,6 +65,10 @@ def test_the_list_imports_none_and_tells_what_the_source_tells(env: dict[str, st
         if bad.known_without_import:
             assert bad.says in row(rows, bad)["reason"]
             assert row(rows, bad)["state"] == bad.state
+    foretold = {"raises", "exits", "interrupts", "ends", "aborts", "sleeps", "computes", "family"}
+    assert {name for name in foretold if row(rows, by_name(name))["state"] == "broken"} == foretold
+    beside = {"prints", "moves", "seeds", "seeds-numpy", "hushes", "handles", "calls"}
+    assert {name for name in beside if by_name(name).says in row(rows, by_name(name))["reason"]} == beside
     assert not [r for r in rows if r["checked"]]
     assert row(rows, GOOD)["state"] == "ok"
     assert not list(tmp_path.iterdir())

@@ -73,10 +73,11 @@ def _condition(plugin: Plugin, reading: Reading, verdict: Verdict | None) -> Con
         api=reading.api if isinstance(reading.api, int) else None,
         checked=verdict is not None,
     )
-    fault = api_fault(reading.api) or reading.fault or (verdict.reason if verdict else "")
+    # What was tried goes before what the source lets expect.
+    fault = api_fault(reading.api) or reading.fault or (verdict.reason if verdict else reading.end)
     if fault:
         return replace(condition, state="broken", reason=fault)
-    effects = ", ".join(verdict.effects) if verdict else ""
+    effects = ", ".join(verdict.effects if verdict else reading.effects)
     return replace(condition, reason=f"at import it {effects}" if effects else "")
 
 

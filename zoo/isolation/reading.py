@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.isolation.foretell import effects_of, end_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
@@ -31,6 +33,10 @@ class Reading:
     """Names of the keyword options, in the order of the signature."""
     doc: str = ""
     """The docstring of the function or class."""
+    end: str = ""
+    """Why an import is likely not to come to its end; empty if nothing says so."""
+    effects: tuple[str, ...] = ()
+    """What an import is likely to do beside."""
 
 
 def read(entry_point: EntryPoint) -> Reading:
@@ -53,7 +59,9 @@ def read(entry_point: EntryPoint) -> Reading:
     fault = _missing_import(tree) or _missing_attribute(tree, attribute, file)
     definition = None if fault else _definition(tree, attribute, module, DEEPEST)
     doc = ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef | ast.ClassDef) else ""
-    return Reading(file, fault, api, _options(definition), doc or "")
+    return Reading(
+        file, fault, api, _options(definition), doc or "", end=end_of(tree, file.name), effects=effects_of(tree)
+    )
 
 
 def find_source(module: str) -> Path | None:
