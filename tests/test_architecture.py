@@ -19,7 +19,7 @@ LAYERS = (
     {"zoo.isolation"},
     {"zoo.installed"},
     {"zoo.preprocess", "zoo.shipped", "zoo.weights", "zoo.registry"},
-    {"zoo.plugin"},
+    {"zoo.plugin", "zoo.tables", "zoo.fetch", "zoo.unpack"},
     {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.model", "zoo.versions", "zoo.licenses", "zoo.tracking"},
     {"zoo.run", "zoo.artifact", "zoo.verify", "zoo.find"},
     {"zoo.data"},

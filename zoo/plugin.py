@@ -12,9 +12,12 @@ import numpy as np
 
 from zoo.deprecation import deprecated
 from zoo.errors import ArtifactInvalid, DatasetInvalid, ExportUnsupported, OptionInvalid, WeightsUnavailable
+from zoo.fetch import download
 from zoo.installed import API_VERSION
 from zoo.preprocess import Preprocess
+from zoo.tables import csv_dataset
 from zoo.target import Target
+from zoo.unpack import extract
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +39,10 @@ __all__ = [
     "Target",
     "Tracker",
     "WeightsUnavailable",
+    "csv_dataset",
     "deprecated",
+    "download",
+    "extract",
     "image_files",
     "image_folder",
 ]

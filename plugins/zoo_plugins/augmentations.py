@@ -1,4 +1,4 @@
-"""Augmentations for training: none, light for small upright pictures, standard for photos."""
+"""Augmentations for training: none, light for small upright pictures, standard for photos, heavy and randaugment."""
 
 from __future__ import annotations
 
@@ -87,6 +87,92 @@ def standard(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
             A.ColorJitter(brightness=around_one, contrast=around_one, saturation=around_one, hue=(0, 0), p=0.8),
         ]
     )
+
+
+def heavy(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
+    """Standard, with turns, blur, noise, washed-out colours and holes: for few images, or long training.
+
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        strength: How much of it: 0 is off, 1 is the usual, more is more.
+
+    Raises:
+        OptionInvalid: `strength` is negative or not finite.
+    """
+    _check("heavy", strength)
+    if strength == 0:
+        return none(height, width)
+    import albumentations as A
+    import cv2
+
+    chance = min(0.3 * strength, 1.0)
+    turn = min(20 * strength, 180)
+    shift = min(0.1 * strength, 0.5)
+    return A.Compose(
+        [
+            *standard(height, width, strength=strength).transforms,
+            A.Affine(
+                rotate=(-turn, turn),
+                translate_percent=(-shift, shift),
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=min(0.5 * strength, 1.0),
+            ),
+            A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.1))], p=chance),
+            A.ToGray(p=0.1),
+            A.CoarseDropout(
+                num_holes_range=(1, 3), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=chance
+            ),
+        ]
+    )
+
+
+def randaugment(height: int, width: int, *, operations: int = 2, magnitude: float = 9.0) -> A.Compose:
+    """Crop and mirror, then some operations chosen at random (after Cubuk et al., RandAugment, 2019, arXiv 1909.13719).
+
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        operations: How many are applied to each image, 1 to 14.
+        magnitude: Of each, from 0 to 30 as in the paper.
+
+    Raises:
+        OptionInvalid: an option is out of range.
+    """
+    if not 1 <= operations <= 14:
+        raise OptionInvalid(f"option operations={operations} of augmentation 'randaugment' must lie in 1..14")
+    if not 0 <= magnitude <= 30:
+        raise OptionInvalid(f"option magnitude={magnitude} of augmentation 'randaugment' must lie in 0..30")
+    import albumentations as A
+
+    crop, mirror, *_ = standard(height, width).transforms
+    return A.Compose([crop, mirror, A.SomeOf(_operations(magnitude / 30), n=operations, replace=False, p=1.0)])
+
+
+def _operations(level: float) -> list[A.BasicTransform]:
+    """Return the paper's operations; `level` in 0..1 goes from nothing to its largest ranges."""
+    import albumentations as A
+    import cv2
+
+    change, edge = 0.9 * level, {"border_mode": cv2.BORDER_CONSTANT, "fill": 128, "p": 1.0}
+    around_one, one = (1 - change, 1 + change), (1.0, 1.0)
+    still = {"brightness": one, "contrast": one, "saturation": one, "hue": (0, 0), "p": 1.0}
+    return [
+        A.NoOp(p=1.0),
+        A.AutoContrast(p=1.0),
+        A.Equalize(p=1.0),
+        A.Affine(rotate=(-30 * level, 30 * level), **edge),
+        A.Affine(shear={"x": (-17 * level, 17 * level), "y": (0, 0)}, **edge),
+        A.Affine(shear={"x": (0, 0), "y": (-17 * level, 17 * level)}, **edge),
+        A.Affine(translate_percent={"x": (-0.45 * level, 0.45 * level), "y": (0, 0)}, **edge),
+        A.Affine(translate_percent={"x": (0, 0), "y": (-0.45 * level, 0.45 * level)}, **edge),
+        A.Posterize(num_bits=max(1, 8 - round(4 * level)), p=1.0),
+        A.Solarize(threshold_range=(1 - level, 1 - level), p=1.0),
+        A.ColorJitter(**{**still, "brightness": around_one}),
+        A.ColorJitter(**{**still, "contrast": around_one}),
+        A.ColorJitter(**{**still, "saturation": around_one}),
+        A.Sharpen(alpha=(0.0, change), lightness=one, p=1.0),
+    ]
 
 
 def _check(name: str, strength: float) -> None:

@@ -48,6 +48,29 @@ class TestStandard(AugmentationContract):
     name = "standard"
 
 
+class TestHeavy(AugmentationContract):
+    name = "heavy"
+
+
+class TestRandaugment(AugmentationContract):
+    name = "randaugment"
+
+
+class TestPipelineFile(AugmentationContract):
+    name = "file"
+
+    @pytest.fixture
+    def options(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+        import albumentations as A
+
+        def write() -> str:
+            file = tmp_path_factory.mktemp("pipeline") / "pipeline.yaml"
+            A.save(A.Compose([A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(p=1.0)]), file, data_format="yaml")
+            return str(file)
+
+        return {"path": self.once("file", write)}
+
+
 class TestTimm(BackboneContract):
     name = "timm/test_resnet"
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import bench, doctor, evaluate, export, listing, plugin, predict, show, train, verify
+from zoo.cli import bench, data, doctor, evaluate, export, listing, plugin, predict, show, train, verify
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
 
@@ -113,5 +113,6 @@ app.command("predict")(predict.predict_cli)
 app.command("bench")(bench.bench_cli)
 app.command("list", cls=PlainCommand)(listing.list_cli)
 app.command("show")(show.show_cli)
+app.add_typer(data.data_app, name="data")
 app.add_typer(plugin.plugin_app, name="plugin")
 app.command("doctor")(doctor.doctor_cli)

@@ -35,7 +35,9 @@ def train_cli(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     augment: Annotated[
         str | None,
-        typer.Option(help="An augmentation: `zoo list augmentations`.", autocompletion=names("augmentation")),
+        typer.Option(
+            help="An augmentation, or a pipeline as albumentations saves it.", autocompletion=names("augmentation")
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe of registry.toml.", autocompletion=names("recipe"))
@@ -121,6 +123,7 @@ def train_cli(
 def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
+    from zoo.data.augment import lasting_file
     from zoo.data.source import lasting_name
 
     layers = [file_layer(config)] if config else []
@@ -130,8 +133,9 @@ def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | N
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
         layers = [*recipes, model_layer(choice), *layers]
     resolved = resolve([*layers, ("command line", given)])
-    name = lasting_name(catalogue, resolved.config.dataset)
-    return resolved.model_copy(update={"config": resolved.config.model_copy(update={"dataset": name})})
+    found = resolved.config
+    lasting = {"dataset": lasting_name(catalogue, found.dataset), "augment": lasting_file(found.augment)}
+    return resolved.model_copy(update={"config": found.model_copy(update=lasting)})
 
 
 def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None) -> Run:

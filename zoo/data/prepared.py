@@ -64,6 +64,8 @@ def prepare(
     Raises:
         DatasetInvalid: too many broken images, a class without usable images or too few of them to cut splits.
     """
+    if dataset.multi_label:
+        raise DatasetInvalid("multi-label datasets cannot be trained yet; give each image one class")
     looks = {split: screen(dataset.splits[split].images, f"{name}:{split}", progress) for split in dataset.splits}
     broken = {
         describe(dataset.splits[split].images[i]): look.fault
@@ -102,8 +104,6 @@ def _usable(split: Split, looks: Sequence[Look]) -> tuple[Split, list[str]]:
 
 
 def _check_training_classes(train: Split, dataset: Dataset) -> None:
-    if dataset.multi_label:
-        raise DatasetInvalid("multi-label datasets cannot be trained yet; give each image one class")
     counts = np.bincount(train.labels, minlength=len(dataset.classes))
     if (counts == 0).any():
         empty = [dataset.classes[i] for i in np.flatnonzero(counts == 0)]

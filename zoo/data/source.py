@@ -63,9 +63,9 @@ def lasting_name(catalogue: Catalogue, name: str) -> str:
     return str(Path(name).expanduser().resolve()) if _is_path(catalogue, name) else name
 
 
-def is_own_folder(plugin: Plugin) -> bool:
+def is_users_own(plugin: Plugin) -> bool:
     """Tell whether a dataset is the user's own images, which nobody else licenses to them."""
-    return plugin.full_name == FOLDER_PLUGIN
+    return plugin.full_name in (FOLDER_PLUGIN, f"{OURS}/csv")
 
 
 def short_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.data.source import is_own_folder, locate
+from zoo.data.source import is_users_own, locate
 from zoo.licenses import UNKNOWN, code_license, refuse_license
 from zoo.model import BackboneRequest, build_backbone
 
@@ -27,7 +27,7 @@ def refuse_before_download(catalogue: Catalogue, config: TrainConfig) -> None:
     if not allow:
         return
     plugin, _ = locate(catalogue, config.dataset, config.dataset_options)
-    if not is_own_folder(plugin):
+    if not is_users_own(plugin):
         entry = catalogue.registry.datasets.get(config.dataset)
         refuse_license(f"dataset {config.dataset!r}", entry.license if entry else "", allow)
     choice = catalogue.backbone(config.model)

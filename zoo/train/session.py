@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
+from zoo.data.augment import augmentation_maker, find_augmentation
 from zoo.data.loader import TrainLoader, worker_count
 from zoo.data.prepared import PreparedData, prepare
 from zoo.data.source import locate, open_dataset
@@ -17,10 +18,8 @@ from zoo.errors import (
     CheckpointInvalid,
     DatasetInvalid,
     Interrupted,
-    PluginBroken,
     RunInvalid,
     TrainingFailed,
-    ZooError,
     first_line,
 )
 from zoo.evaluate.metrics import classification_metrics
@@ -29,7 +28,6 @@ from zoo.evaluate.score import eager, probabilities
 from zoo.files import write_text
 from zoo.licenses import refuse_license
 from zoo.model import BackboneRequest, build_backbone, parameter_count
-from zoo.options import check, options_of
 from zoo.run import Run, RunRecord, now
 from zoo.tracking import check_trackers, make_trackers
 from zoo.train.allowed import licenses_of, refuse_before_download
@@ -126,7 +124,7 @@ def resume_run(
 def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
     """Raise for any unknown name or ill-typed option, before anything is prepared or written."""
     catalogue.backbone(config.model)
-    _augmentation(catalogue, config, (32, 32))()
+    augmentation_maker(catalogue, config.augment, config.augment_options, (32, 32))()
     locate(catalogue, config.dataset, config.dataset_options)
     check_trackers(catalogue, config.trackers, config.tracker_options)
 
@@ -154,7 +152,7 @@ def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch
     workers = worker_count(config.workers)
     train = TrainLoader(
         split=data.splits["train"],
-        augmentation=_augmentation(catalogue, config, preprocess.size),
+        augmentation=augmentation_maker(catalogue, config.augment, config.augment_options, preprocess.size),
         size=preprocess.size,
         batch_size=min(config.batch_size, len(data.splits["train"])),
         seed=config.seed,
@@ -187,25 +185,8 @@ def _plugins(catalogue: Catalogue, config: TrainConfig) -> dict[str, Plugin]:
     return {
         "backbone": catalogue.backbone(config.model).plugin,
         "dataset": locate(catalogue, config.dataset, config.dataset_options)[0],
-        "augmentation": catalogue.find("augmentation", config.augment),
+        "augmentation": find_augmentation(catalogue, config.augment),
     }
-
-
-def _augmentation(catalogue: Catalogue, config: TrainConfig, size: tuple[int, int]) -> Callable[[], Any]:
-    plugin = catalogue.find("augmentation", config.augment)
-    make = catalogue.load(plugin)
-    options = check(config.augment_options, options_of(make), f"augmentation {config.augment!r}")
-
-    def make_one() -> Any:
-        try:
-            return make(*size, **options)
-        except (ZooError, KeyboardInterrupt):
-            raise
-        except Exception as exc:
-            reason = f"{type(exc).__name__}: {first_line(exc)}"
-            raise PluginBroken(f"augmentation {config.augment!r} from {plugin.owner} failed: {reason}") from exc
-
-    return make_one
 
 
 def _set_up(parts: _Parts, config: TrainConfig) -> tuple[TrainState, Plan]:
