@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import OptionInvalid, first_line
+from zoo.errors import OptionInvalid, PluginBroken, ZooError, first_line
 from zoo.options import check, options_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def make_trackers(
 def check_trackers(
     catalogue: Catalogue, names: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, Callable[[], Tracker]]:
-    """Find the trackers and check their options; return for each what makes it."""
+    """Find the trackers and check their options; return for each what makes it.
+
+    Making one tells whether all that it needs is there, and does nothing else before its `start`.
+    """
     stray = [key for key in options if not any(key.startswith(f"{name}.") for name in names) and len(names) != 1]
     if stray:
         known = " or ".join(f"{name}.{stray[0]}" for name in names) or "--tracker NAME as well"
@@ -77,7 +80,18 @@ def _maker(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Calla
     make = catalogue.get("tracker", name)
     own = {k.removeprefix(f"{name}."): v for k, v in options.items() if k.startswith(f"{name}.") or "." not in k}
     checked = check(own, options_of(make), f"tracker {name!r}")
-    return lambda: make(**checked)
+
+    def make_one() -> Tracker:
+        try:
+            tracker: Tracker = make(**checked)
+        except (ZooError, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            reason = f"{type(exc).__name__}: {first_line(exc)}"
+            raise PluginBroken(f"tracker {name!r} cannot be made: {reason}; mend that, or leave --tracker out") from exc
+        return tracker
+
+    return make_one
 
 
 def _ignore(folder: Path, report: Mapping[str, object]) -> None:

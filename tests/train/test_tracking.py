@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from zoo.errors import OptionInvalid
+from zoo.errors import OptionInvalid, PluginBroken
 from zoo.tracking import Trackers, check_trackers, make_trackers
 
 if TYPE_CHECKING:
@@ -110,3 +110,14 @@ def test_options_go_to_the_only_one_or_to_the_one_that_is_named() -> None:
     for names, options in ((("one", "other"), {"retries": "5"}), ((), {"retries": "5"}), (("one",), {"retires": "5"})):
         with pytest.raises(OptionInvalid, match="ret"):
             make_trackers(catalogue, names, options, lambda text: None)
+
+
+def test_one_that_cannot_be_made_is_told_in_one_line() -> None:
+    def broken() -> Tracker:
+        raise ImportError("no module named wandb\nat all")
+
+    with pytest.raises(
+        PluginBroken, match="tracker 'one' cannot be made: ImportError: no module named wandb"
+    ) as caught:
+        make_trackers(cast("Any", Fake(one=broken)), ("one",), {}, lambda text: None)
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """What runs in the process of its own: import one plugin, under a watch, and write down what happened.
 
-Started by path, so it imports nothing of zoo but its neighbour; the standard library, and numpy for its random state.
+Started by path, so it imports nothing of zoo but its neighbour, and nothing beside the standard library.
 """
 
 from __future__ import annotations

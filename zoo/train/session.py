@@ -126,7 +126,8 @@ def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
     catalogue.backbone(config.model)
     augmentation_maker(catalogue, config.augment, config.augment_options, (32, 32))()
     locate(catalogue, config.dataset, config.dataset_options)
-    check_trackers(catalogue, config.trackers, config.tracker_options)
+    for make in check_trackers(catalogue, config.trackers, config.tracker_options).values():
+        make()
 
 
 def keep_epochs(metrics_file: Path, epochs: int) -> None:
