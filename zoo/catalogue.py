@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DuplicateName, PluginBroken, UnknownName, first_line
-from zoo.installed import OURS, Plugin, Unreadable, api_fault, installed_plugins
+from zoo.installed import OURS, Installed, Plugin, Unreadable, api_fault, installed_plugins
 from zoo.isolation.contain import contained
 from zoo.registry import ModelEntry, Registry, read_registry
 from zoo.target import Target
@@ -43,10 +43,9 @@ class Catalogue:
     """Kind -> the distribution that is meant where several have a name."""
 
     @classmethod
-    def read(cls, registry: Path | None = None) -> Catalogue:
-        """Read every layer of registry.toml and the entry points of every installed distribution."""
-        plugins, unreadable = installed_plugins()
-        return cls(read_registry(registry), plugins, unreadable)
+    def read(cls, registry: Path | None = None, installed: Installed | None = None) -> Catalogue:
+        """Read every layer of registry.toml, and the entry points of every distribution unless they are given."""
+        return cls(read_registry(registry), *(installed or installed_plugins()))
 
     def preferring(self, owners: Mapping[str, str]) -> Catalogue:
         """Return a catalogue in which a name means what it meant when a run or an artifact was made."""

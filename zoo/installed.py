@@ -57,6 +57,10 @@ class Unreadable:
     reason: str
 
 
+Installed = tuple[tuple[Plugin, ...], tuple[Unreadable, ...]]
+"""What can be used, and what cannot even be read."""
+
+
 def api_fault(stated: object) -> str:
     """Tell why a plugin that states this `ZOO_API` cannot be used here; empty if it can."""
     if stated is None or (isinstance(stated, int) and 1 <= stated <= API_VERSION):
@@ -64,7 +68,7 @@ def api_fault(stated: object) -> str:
     return f"needs version {stated!r} of the plugin API, this zoo has {API_VERSION}; upgrade edgezoo"
 
 
-def installed_plugins() -> tuple[tuple[Plugin, ...], tuple[Unreadable, ...]]:
+def installed_plugins() -> Installed:
     """Return what can be used, and what cannot even be read.
 
     `importlib.metadata.entry_points()` is of no use here: one malformed file makes it fail for everybody.

@@ -109,9 +109,7 @@ def _of_package(folder: Path, scratch: Path, options: Mapping[str, str]) -> Suit
     info.mkdir(parents=True)
     metadata = {"Metadata-Version": "2.4", "Name": name, "Version": project.get("version", "0")}
     (info / "METADATA").write_text("".join(f"{key}: {value}\n" for key, value in metadata.items()))
-    lines = [
-        f"[{GROUPS[kind]}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for kind, found in groups.items()
-    ]
+    lines = [line for kind, found in groups.items() for line in _section(GROUPS[kind], found)]
     (info / "entry_points.txt").write_text("\n".join(lines))
     path = (info.parent, *(p for p in (folder / "src", folder) if p.is_dir()))
     own = folder / "tests"

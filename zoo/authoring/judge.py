@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLACE = "ZOO_VERDICTS"
-"""The environment variable by which `zoo.testing.verdicts` learns where to write."""
+"""The environment variable by which `zoo.testing.verdicts` learns where to write: one JSON object a line."""
 RUN = """
 import sys
 from zoo.isolation.malformed import spare_libraries

@@ -17,7 +17,7 @@ from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.installed import Plugin, Unreadable
+    from zoo.installed import Installed
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ class Globals:
 
     debug: bool
     registry: Path | None
-    installed: tuple[tuple[Plugin, ...], tuple[Unreadable, ...]]
+    installed: Installed
 
     def catalogue(self) -> Catalogue:
         """Lay the registry over the installed plugins."""
         from zoo.catalogue import Catalogue
-        from zoo.registry import read_registry
 
-        return Catalogue(read_registry(self.registry), *self.installed)
+        return Catalogue.read(self.registry, self.installed)
 
 
 class OneLineErrors(TyperGroup):

@@ -140,8 +140,11 @@ def _is_blanket(rule: Any) -> bool:
 
 
 def _writes(path: object, mode: object, flags: object) -> bool:
-    if not isinstance(path, str) or path.startswith(("/dev/", "/proc/")):
-        return False
+    return isinstance(path, str) and not path.startswith(("/dev/", "/proc/")) and is_writing(mode, flags)
+
+
+def is_writing(mode: object, flags: object) -> bool:
+    """Tell from an audit event's mode and flags whether a file is opened to be written."""
     by_mode = isinstance(mode, str) and bool(WRITING & set(mode))
     return by_mode or (isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)))
 

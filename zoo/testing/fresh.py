@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.isolation.child import is_writing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -112,7 +114,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 def _changed(event: str, arguments: tuple[Any, ...]) -> list[str]:
     """Return the places that an audit event makes, changes or removes."""
     if event == "open":
-        return [_absolute(arguments[0])] if _is_writing(*arguments[1:3]) and not isinstance(arguments[0], int) else []
+        return [_absolute(arguments[0])] if is_writing(*arguments[1:3]) and not isinstance(arguments[0], int) else []
     if event in ("os.mkdir", "os.remove", "os.rmdir"):
         place = _absolute(arguments[0], arguments[-1])
         # `exist_ok` and `missing_ok` ask for what is there, or gone, already.
@@ -122,11 +124,6 @@ def _changed(event: str, arguments: tuple[Any, ...]) -> list[str]:
     if event in ("os.link", "os.symlink"):
         return [_absolute(arguments[1], arguments[-1])]
     return [_absolute(arguments[0])] if event == "os.truncate" and not isinstance(arguments[0], int) else []
-
-
-def _is_writing(mode: object, flags: object) -> bool:
-    by_mode = isinstance(mode, str) and bool(set("wax+") & set(mode))
-    return by_mode or (isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR)))
 
 
 def _absolute(path: Any, folder: int = -1) -> str:

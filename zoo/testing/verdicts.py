@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zoo.authoring.judge import PLACE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PLACE = "ZOO_VERDICTS"
-"""The environment variable that names the file: one JSON object a line."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

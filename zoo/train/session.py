@@ -56,8 +56,13 @@ class _Parts:
     preprocess: Preprocess
     chosen: Chosen
     loaders: Loaders
-    plugins: dict[str, str]
-    """Kind -> the distribution that the run's names meant."""
+    plugins: dict[str, Plugin]
+    """Kind -> what the run's names meant."""
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Kind -> distribution, as run.json and the checkpoint keep it."""
+        return {kind: plugin.distribution for kind, plugin in self.plugins.items()}
 
 
 def start_run(catalogue: Catalogue, resolved: Resolved, path: Path, watch: Watch | None = None) -> Run:
@@ -166,7 +171,7 @@ def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch
         preprocess=preprocess,
         chosen=chosen,
         loaders=loaders,
-        plugins={kind: plugin.distribution for kind, plugin in _plugins(catalogue, config).items()},
+        plugins=_plugins(catalogue, config),
     )
 
 
@@ -206,7 +211,7 @@ def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
         "chosen": asdict(parts.chosen),
         "fingerprint": parts.data.fingerprint,
         "classes": list(parts.data.classes),
-        "plugins": parts.plugins,
+        "plugins": parts.owners,
     }
 
 
@@ -221,7 +226,7 @@ def _train_and_finish(
         for result in _train(run, _about(resolved, parts), parts, going, watch):
             watch.epoch(result)
             trackers.epoch(result.to_json())
-        _finish(catalogue, run, resolved, parts, going[0])
+        _finish(run, resolved, parts, going[0])
         metrics = run.record().metrics
     finally:
         trackers.end(metrics)
@@ -253,9 +258,8 @@ def _save_epoch(run: Run, state: TrainState, result: EpochResult, about: dict[st
     state.save(run.checkpoint_file, about)
 
 
-def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, state: TrainState) -> Run:
+def _finish(run: Run, resolved: Resolved, parts: _Parts, state: TrainState) -> Run:
     config, data = resolved.config, parts.data
-    plugins = _plugins(catalogue, config)
     record = RunRecord(
         model=config.model,
         dataset=config.dataset,
@@ -266,13 +270,13 @@ def _finish(catalogue: Catalogue, run: Run, resolved: Resolved, parts: _Parts, s
         origins=resolved.origins,
         chosen=asdict(parts.chosen),
         metrics={"epochs": state.epoch, "best_val_top1": state.best_top1, **_final_metrics(run, parts)},
-        versions=versions(list(plugins.values())),
-        plugins=parts.plugins,
+        versions=versions(list(parts.plugins.values())),
+        plugins=parts.owners,
         seed=config.seed,
         dataset_fingerprint=data.fingerprint,
         dataset_sizes={name: len(split) for name, split in data.splits.items()},
         skipped_images=dict(data.skipped),
-        licenses=licenses_of(plugins["backbone"], parts.backbone, parts.data, pretrained=config.pretrained),
+        licenses=licenses_of(parts.plugins["backbone"], parts.backbone, parts.data, pretrained=config.pretrained),
         parameters=parameter_count(parts.backbone),
         git_commit=git_commit(),
         created=now(),
