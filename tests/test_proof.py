@@ -16,6 +16,7 @@ from zoo.data.prepared import prepare
 from zoo.data.source import open_dataset
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
 from zoo.export import ExportSpec, export_run
+from zoo.proof import one_of_each
 from zoo.reproof import verify_artifact
 from zoo.run import Run
 
@@ -82,6 +83,20 @@ def test_golden_vectors_are_validation_images_of_every_class(onnx_artifact: Arti
     assert golden.images.dtype == np.uint8
     assert set(golden.labels.tolist()) == set(range(10))
     assert np.allclose(golden.reference, golden.artifact, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (np.array([0, 0, 1, 0, 2, 1]), [0, 2, 4]),
+        # Both labels at once, the second alone, none, the third: what was seen least decides.
+        (np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]], np.uint8), [0, 2, 4]),
+    ],
+    ids=["one label", "several"],
+)
+def test_golden_images_are_the_first_of_each_class(labels: np.ndarray, wanted: list[int]) -> None:
+    assert one_of_each(labels, 3).tolist() == wanted
+    assert one_of_each(labels, 99).tolist() == list(range(len(labels)))
 
 
 def test_verify_reproduces_every_number(catalogue: Catalogue, copied_run: Run) -> None:

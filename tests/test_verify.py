@@ -91,3 +91,54 @@ def test_a_batch_that_changes_the_answer_is_refused() -> None:
 
 def test_agreement_counts_flips() -> None:
     assert agree(one_hot([0, 1, 2]), one_hot([0, 2, 2])).flips == 1
+
+
+HALF = np.full(2, 0.5)
+
+
+def test_several_labels_are_right_only_all_together() -> None:
+    labels = np.array([[1, 1], [1, 0], [0, 0], [0, 1]], np.uint8)
+    before = labels.astype(np.float32)
+    after = before.copy()
+    after[0, 1] = after[2, 0] = 0.6
+    found = compare(labels, before, after, ("a", "b"), HALF)
+    assert (found["reference_top1"], found["artifact_top1"]) == (1.0, 0.75)
+    assert (found["drop"], found["flips"]) == (25.0, 1)
+    assert found["per_class"]["a"].images == 2
+    assert found["per_class"]["a"].artifact_top1 == 1.0
+    after[0, 1] = 0.4
+    assert compare(labels, before, after, ("a", "b"), HALF)["per_class"]["b"].artifact_top1 == 0.5
+    assert compare(labels, before, after, ("a", "b"), np.full(2, 0.3))["per_class"]["b"].artifact_top1 == 1.0
+
+
+def test_no_number_is_no_empty_set_of_labels() -> None:
+    labels = np.zeros((2, 2), np.uint8)
+    labels[0] = 1
+    after = labels.astype(np.float32)
+    after[1] = np.nan
+    found = compare(labels, labels.astype(np.float32), after, ("a", "b"), HALF)
+    assert (found["artifact_top1"], found["flips"]) == (0.5, 1)
+
+
+def test_a_drop_of_map_is_refused_where_exact_match_sees_none() -> None:
+    labels = np.array([[1, 1], [1, 0], [0, 1], [0, 0]], np.uint8)
+    before = np.array([[0.4, 0.9], [0.3, 0.2], [0.2, 0.9], [0.1, 0.1]], np.float32)
+    after = before.copy()
+    # Below its threshold on both sides, but ranked last.
+    after[0, 0] = 0.05
+    found = {**compare(labels, before, after, ("a", "b"), HALF), "batches": {}}
+    assert found["drop"] == 0
+    assert found["flips"] == 0
+    assert found["reference_map"] == 1.0
+    assert found["map_drop"] == pytest.approx(100 * (1.0 - found["artifact_map"]))
+    (finding,) = findings(found, Budget(max_drop=5), "int8")
+    assert "mAP" in str(finding)
+    assert not findings(found, Budget(max_drop=found["map_drop"]), "int8")
+
+
+def test_a_drop_of_exact_match_is_called_so() -> None:
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    before = labels.astype(np.float32)
+    found = {**compare(labels, before, before * 0.4, ("a", "b"), HALF), "batches": {}}
+    (finding,) = findings(found, Budget(), "int8")
+    assert str(finding) == "drop of exact match in points 100, limit 1"

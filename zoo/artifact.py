@@ -42,9 +42,10 @@ class Latency(_Frozen):
 
 
 class ClassChange(_Frozen):
-    """One class before and after."""
+    """One class before and after: the share of its images in which it is recognised, in 0..1."""
 
     images: int
+    """Those that have it."""
     reference_top1: float
     artifact_top1: float
 
@@ -57,7 +58,10 @@ class Agreement(_Frozen):
 
 
 class Report(_Frozen):
-    """What the proof found. Top-1 lies in 0..1; drops are in points, a hundredth of the images each."""
+    """What the proof found. Top-1 lies in 0..1; drops are in points, a hundredth of the images each.
+
+    Where an image may have several labels, top-1 means exact match: all of them right at the run's thresholds.
+    """
 
     accepted: bool
     reasons: tuple[str, ...]
@@ -71,8 +75,13 @@ class Report(_Frozen):
     drop_interval: tuple[float, float]
     """95 % confidence interval of the drop, in points."""
     flips: int
-    """Images whose most probable class changed."""
+    """Images whose most probable class changed, or whose set of labels."""
     max_probability_difference: float
+    reference_map: float | None = None
+    """Mean average precision in 0..1; only where an image may have several labels."""
+    artifact_map: float | None = None
+    map_drop: float | None = None
+    """Points of it that the artifact lost; judged against the same budget as `drop`."""
     against_onnxruntime_fp32: Agreement | None = None
     """For formats that do not run in onnxruntime: the artifact beside the fp32 ONNX file."""
     batches: dict[str, float] = {}
@@ -101,6 +110,8 @@ class Manifest(_Frozen):
     output: Tensor
     classes: tuple[str, ...]
     multi_label: bool = False
+    thresholds: dict[str, float] = {}
+    """Label -> the probability from which on it is said, as the run tuned it; only if multi-label."""
     preprocess: dict[str, Any]
     files: dict[str, str]
     """Name -> SHA-256 of every file but the manifest itself."""
@@ -119,6 +130,7 @@ class Golden(BaseModel):
     images: np.ndarray
     """uint8 [n, H, W, 3]."""
     labels: np.ndarray
+    """int64 [n], or uint8 [n, C] if multi-label."""
     reference: np.ndarray
     """float32 [n, C]: eager fp32."""
     artifact: np.ndarray

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""
 
-RESUME_MAY_CHANGE = frozenset({"epochs", "workers", "patience"})
+BALANCED = "balanced"
+"""What `class_weights` says for weights from the training labels; anything else is a file."""
+
+RESUME_MAY_CHANGE = frozenset({"epochs", "workers", "patience", "cache_limit"})
 """Options that a resumed run may take anew; any other would make it a different run."""
 
 
@@ -46,13 +49,28 @@ class TrainConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Towards all classes alike; of a multi-label dataset towards 0.5."""
+    class_weights: str = ""
+    """What classes weigh in the training loss: "balanced", or a TOML, JSON or CSV file; empty means the same."""
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Alpha of the Beta distribution that two images are blended by; 0 means never."""
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """The same, for a rectangle of one image put into the other; with both, each batch gets one of the two."""
+    mix_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the batches that are mixed, where mixup or cutmix is on."""
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
     """Largest gradient norm; 0 means no clipping."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Of the weights' moving average; 0 means none."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better validation top-1 before training stops; 0 means never."""
+    """Epochs without a better validation top-1 (multi-label: mAP) before training stops; 0 means never."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    """Which images an epoch shows: each once, or drawn so that all classes come as often."""
+    cache: Literal["auto", "off", "ram", "disk"] = "auto"
+    """Where decoded images are kept, scaled down to a little more than the input; auto: on disk, where all fit."""
+    cache_limit: Annotated[float, Field(ge=0)] = 20.0
+    """Gigabytes (1e9 bytes) that the caches of all runs may take together."""
     workers: Annotated[int, Field(ge=-1, le=256)] = -1
     """Threads that decode and augment; -1 chooses from the machine, 0 works in the training thread."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

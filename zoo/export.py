@@ -234,6 +234,7 @@ def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> 
         output=Tensor(name="probabilities", dtype="float32", shape=(None, len(trained.record.classes))),
         classes=trained.record.classes,
         multi_label=trained.record.multi_label,
+        thresholds=trained.record.thresholds,
         preprocess=trained.preprocess.to_json(),
         files=checksums(model_file.parent),
         model_file=model_file.name,

@@ -26,6 +26,7 @@ __all__ = [
     "API_VERSION",
     "ArtifactInvalid",
     "BackboneFamily",
+    "CropsFirst",
     "Dataset",
     "DatasetInvalid",
     "ExportRequest",
@@ -61,7 +62,11 @@ class Split:
     """Images and their labels, in one order."""
 
     images: Sequence[Image]
-    """Lazy is fine: one image is asked for at a time, from several threads."""
+    """Lazy is fine: one image is asked for at a time, from several threads.
+
+    A sequence whose images are far away may have `byte_sizes`, int64 [N], so that none is fetched before training needs
+    it, and `name(index)`, which says to a person where one is.
+    """
     labels: np.ndarray
     """int64 [N], or uint8 [N, C] in {0, 1} if the dataset is multi-label."""
 
@@ -148,6 +153,23 @@ class BackboneFamily(Protocol):
 
         Raises:
             WeightsUnavailable: `pretrained` was asked for and the weights are out of reach.
+        """
+
+
+@runtime_checkable
+class CropsFirst(Protocol):
+    """What an augmentation may have besides: its first step is a crop, and the loader decodes no more than that.
+
+    Calling such an augmentation with the whole image must do the same as the two methods one after the other.
+    """
+
+    def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw top, left, bottom, right (the last two outside), in pixels, of the part that is wanted of an image."""
+
+    def finish(self, *, image: np.ndarray) -> Mapping[str, Any]:
+        """Do the rest to that part, RGB uint8 [h, w, 3]; return {"image": uint8 [height, width, 3]}.
+
+        A large part comes at a half, a quarter or an eighth of its resolution, never smaller than the result.
         """
 
 

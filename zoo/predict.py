@@ -1,4 +1,4 @@
-"""Image files -> the most probable classes, with a run's weights or an artifact in its own runtime."""
+"""Image files -> the most probable classes or all labels over their thresholds, by a run's weights or an artifact."""
 
 from __future__ import annotations
 
@@ -11,27 +11,37 @@ from zoo.artifact import Artifact
 from zoo.data.decode import describe, to_rgb
 from zoo.errors import ContractBroken
 from zoo.evaluate.score import eager
+from zoo.labels import chosen, thresholds_of
 from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from zoo.artifact import Manifest
     from zoo.catalogue import Catalogue
     from zoo.plugin import Predictor
-    from zoo.run import Run
+    from zoo.run import Run, RunRecord
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's most probable classes, the most probable first."""
+    """One image's classes and their probabilities, the most probable first."""
 
     image: str
     top: tuple[tuple[str, float], ...]
+    """As many as were asked for."""
+    labels: tuple[tuple[str, float], ...] | None = None
+    """All that reach their thresholds; None where an image has exactly one label."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"image": self.image, "top": [{"class": name, "probability": p} for name, p in self.top]}
+        """Return plain values; `labels` only where an image may have several."""
+        several = {} if self.labels is None else {"labels": _plain(self.labels)}
+        return {"image": self.image, **several, "top": _plain(self.top)}
+
+
+def _plain(found: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"class": name, "probability": probability} for name, probability in found]
 
 
 def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence[Path], *, top: int) -> list[Answer]:
@@ -41,7 +51,8 @@ def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence
         ImageUnreadable: a file that is no complete image; it is named, and nothing is answered for the others.
         RunInvalid, ArtifactInvalid: the run or the artifact cannot be used.
     """
-    predict, preprocess, classes = _open(catalogue, subject)
+    predict, described = _open(catalogue, subject)
+    preprocess, thresholds = Preprocess.from_json(described.preprocess), thresholds_of(described)
     pixels = [preprocess.prepare(to_rgb(file)) for file in files]
     answers = []
     for file, image in zip(files, pixels, strict=True):
@@ -50,15 +61,15 @@ def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence
             raise ContractBroken(
                 f"{subject.path} gave an answer that is not finite for {describe(file)}; run `zoo verify`"
             )
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        answers.append(Answer(describe(file), tuple((classes[i], float(probabilities[i])) for i in best)))
+        ranked = [(described.classes[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
+        said = {described.classes[i] for i in np.flatnonzero(chosen(probabilities[None], thresholds)[0])}
+        labels = None if thresholds is None else tuple(pair for pair in ranked if pair[0] in said)
+        answers.append(Answer(describe(file), tuple(ranked[:top]), labels))
     return answers
 
 
-def _open(catalogue: Catalogue, subject: Run | Artifact) -> tuple[Predictor, Preprocess, tuple[str, ...]]:
+def _open(catalogue: Catalogue, subject: Run | Artifact) -> tuple[Predictor, Manifest | RunRecord]:
     if isinstance(subject, Artifact):
-        manifest = subject.manifest()
-        return subject.open(catalogue), Preprocess.from_json(manifest.preprocess), manifest.classes
-    record = subject.record()
+        return subject.open(catalogue), subject.manifest()
     shipped, _ = subject.shipped_model(catalogue)
-    return eager(shipped), Preprocess.from_json(record.preprocess), record.classes
+    return eager(shipped), subject.record()

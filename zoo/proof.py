@@ -12,6 +12,7 @@ from zoo.artifact import Golden, Latency, Report
 from zoo.data.loader import evaluation_batches
 from zoo.errors import first_line
 from zoo.evaluate.score import eager
+from zoo.labels import thresholds_of
 from zoo.runtime.timing import Timing, interleave
 from zoo.verify import Budget, agree, compare, findings
 from zoo.versions import machine
@@ -69,14 +70,15 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Repor
     An artifact that crashes or answers nonsense raises nothing: it gets a report that refuses it.
     """
     labels, classes = trained.data.splits[SPLIT].labels, trained.record.classes
+    thresholds = thresholds_of(trained.record)
     candidate = Guarded(contender.predict, len(classes))
     golden, answers = _one_pass(trained, contender, candidate)
-    numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes)
+    numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes, thresholds)
     numbers["batches"] = _batch_differences(candidate, golden)
     numbers["size_bytes"] = _size(contender.model_file)
     numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
     if "onnxruntime_fp32" in answers:
-        numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"])
+        numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
     if not candidate.fault:
         numbers |= _latency(trained, contender, golden.images)
     reasons = [candidate.fault] if candidate.fault else [str(f) for f in findings(numbers, budget, contender.precision)]
@@ -132,12 +134,22 @@ def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> tup
 
 
 def one_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Choose images so that as many classes as possible are there: the first of each, then the second of each."""
+    """Choose images so that as many classes as possible are there: the first of each, then the second of each.
+
+    Args:
+        labels: int64 [N], or uint8 [N, C]; then the label of an image seen least so far decides, and images without
+            any are a class of their own.
+        count: How many; fewer if there are fewer images.
+
+    Returns:
+        Sorted indices.
+    """
     seen: Counter[int] = Counter()
     turns = []
-    for label in labels.tolist():
-        turns.append(seen[label])
-        seen[label] += 1
+    for label in labels:
+        held = (np.flatnonzero(label).tolist() or [-1]) if labels.ndim == 2 else [int(label)]
+        turns.append(min(seen[one] for one in held))
+        seen.update(held)
     return np.sort(np.argsort(turns, kind="stable")[:count])
 
 

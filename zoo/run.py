@@ -34,6 +34,10 @@ class RunRecord(BaseModel):
     dataset: str
     classes: tuple[str, ...]
     multi_label: bool = False
+    thresholds: dict[str, float] = {}
+    """Label -> the probability from which on it is said, tuned on the validation images; only if multi-label."""
+    class_weights: dict[str, float] = {}
+    """Class -> what it weighed in the training loss; empty if all weighed the same."""
     preprocess: dict[str, Any]
     config: dict[str, Any]
     origins: dict[str, str] = {}

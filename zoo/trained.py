@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.config import TrainConfig
 from zoo.data.decode import to_rgb
 from zoo.data.loader import worker_count
-from zoo.data.prepared import PreparedData, prepare
+from zoo.data.prepared import PreparedData, Recorded, prepare
 from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid
 from zoo.preprocess import Preprocess
@@ -75,7 +75,10 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
     catalogue = catalogue.preferring(record.plugins)
     config = TrainConfig.model_validate(record.config)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
-    data = prepare(dataset, config.dataset, seed=config.seed)
+    # The first runs did not write down by what rule their splits were cut; there was only one.
+    rule: Any = record.chosen.get("split_rule", "rank")
+    recorded = Recorded(rule=rule, skipped=record.skipped_images)
+    data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded)
     if data.fingerprint != record.dataset_fingerprint:
         raise DatasetInvalid(
             f"dataset {config.dataset!r} is not what {run.path} was trained on (images were added, removed "

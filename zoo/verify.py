@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.artifact import Agreement, ClassChange, Report
+from zoo.labels import answered, chosen, held, mean_average_precision, right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ class Budget:
     """What the user allows."""
 
     max_drop: float = DEFAULT_MAX_DROP
-    """Points of top-1."""
+    """Points of top-1; of exact match, and of mAP, where an image may have several labels."""
     min_speedup: float | None = None
     """Over fp32 of the same format in the same runtime; None means that speed is not judged."""
 
@@ -44,18 +45,28 @@ class Finding:
         return f"{self.what} {self.measured:.4g}, limit {self.limit:.4g}"
 
 
-def compare(labels: np.ndarray, reference: np.ndarray, artifact: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def compare(
+    labels: np.ndarray,
+    reference: np.ndarray,
+    artifact: np.ndarray,
+    classes: Sequence[str],
+    thresholds: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Return the accuracy part of a report.
 
+    Where an image may have several labels it is right if all of them are, and no other (exact match). A class's
+    `reference_top1` and `artifact_top1` are always the share of its images in which it is recognised (recall).
+
     Args:
-        labels: int64 [N].
+        labels: int64 [N], or uint8 [N, C].
         reference: float32 [N, C], eager fp32.
         artifact: float32 [N, C]; a NaN counts as wrong and as a difference of 1, the largest there is.
         classes: The C names.
+        thresholds: float64 [C] if the labels are uint8 [N, C].
     """
-    right_before, right_after = _right(labels, reference), _right(labels, artifact)
+    right_before, right_after = right(labels, reference, thresholds), right(labels, artifact, thresholds)
     lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
-    agreement = agree(reference, artifact)
+    agreement = agree(reference, artifact, thresholds)
     return {
         "images": len(labels),
         "reference_top1": float(right_before.mean()),
@@ -64,24 +75,17 @@ def compare(labels: np.ndarray, reference: np.ndarray, artifact: np.ndarray, cla
         "drop_interval": drop_interval(lost, gained, len(labels)),
         "flips": agreement.flips,
         "max_probability_difference": agreement.max_probability_difference,
-        "per_class": {
-            name: ClassChange(
-                images=int(members.sum()),
-                reference_top1=float(right_before[members].mean()),
-                artifact_top1=float(right_after[members].mean()),
-            )
-            for i, name in enumerate(classes)
-            if (members := labels == i).any()
-        },
+        "per_class": _per_class(held(labels, len(classes)), (reference, artifact), classes, thresholds),
+        **({} if thresholds is None else _precision_drop(labels, reference, artifact)),
     }
 
 
-def agree(one: np.ndarray, other: np.ndarray) -> Agreement:
-    """Return flips and the largest difference of two float32 [N, C]."""
+def agree(one: np.ndarray, other: np.ndarray, thresholds: np.ndarray | None = None) -> Agreement:
+    """Return the images whose labels differ, and the largest difference, of two float32 [N, C]."""
     gap = np.abs(one.astype(np.float64) - other)
     worst = float(np.where(np.isfinite(gap), gap, 1.0).max())
-    flips = int((_top(one) != _top(other)).sum())
-    return Agreement(flips=flips, max_probability_difference=worst)
+    differ = (chosen(one, thresholds) != chosen(other, thresholds)).any(1) | (answered(one) != answered(other))
+    return Agreement(flips=int(differ.sum()), max_probability_difference=worst)
 
 
 def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
@@ -109,7 +113,10 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
         budget: What the user allows.
         precision: Of the artifact.
     """
-    checks = [Finding("drop of top-1 in points", report["drop"], budget.max_drop)]
+    several = report.get("map_drop") is not None
+    checks = [Finding(f"drop of {'exact match' if several else 'top-1'} in points", report["drop"], budget.max_drop)]
+    if several:
+        checks.append(Finding("drop of mAP in points", report["map_drop"], budget.max_drop))
     if precision in DIFFERENCE_LIMITS:
         limit = DIFFERENCE_LIMITS[precision]
         checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
@@ -126,24 +133,35 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
 def differing(stored: Report, fresh: Report) -> list[str]:
     """Return the numbers of a stored report that a new proof does not give again, each as one line; latency aside.
 
-    Counts must be equal; probabilities may differ by 1e-3, which other processors bring about.
+    Counts must be equal; probabilities and mAP may differ by 1e-3, which other processors bring about.
     """
     lines = []
     for name in ("images", "reference_top1", "artifact_top1", "drop", "flips", "size_bytes", "per_class"):
         before, after = getattr(stored, name), getattr(fresh, name)
         if before != after:
             lines.append(f"{name} was {before}, is {after}" if name != "per_class" else "per_class has changed")
-    gap = abs(stored.max_probability_difference - fresh.max_probability_difference)
-    if gap > 1e-3:
-        lines.append(f"max_probability_difference moved by {gap:.2g}")
+    for name in ("max_probability_difference", "reference_map", "artifact_map"):
+        gap = abs((getattr(stored, name) or 0.0) - (getattr(fresh, name) or 0.0))
+        if gap > 1e-3:
+            lines.append(f"{name} moved by {gap:.2g}")
     return lines
 
 
-def _top(probabilities: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(probabilities).all(1)
-    return np.where(finite, np.nan_to_num(probabilities).argmax(1), -1)
+def _per_class(
+    members: np.ndarray, answers: tuple[np.ndarray, np.ndarray], classes: Sequence[str], thresholds: np.ndarray | None
+) -> dict[str, ClassChange]:
+    before, after = (chosen(probabilities, thresholds) for probabilities in answers)
+    return {
+        name: ClassChange(
+            images=int(own.sum()),
+            reference_top1=float(before[own, i].mean()),
+            artifact_top1=float(after[own, i].mean()),
+        )
+        for i, name in enumerate(classes)
+        if (own := members[:, i]).any()
+    }
 
 
-def _right(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    right: np.ndarray = _top(probabilities) == labels
-    return right
+def _precision_drop(labels: np.ndarray, reference: np.ndarray, artifact: np.ndarray) -> dict[str, float]:
+    before, after = mean_average_precision(labels, reference), mean_average_precision(labels, artifact)
+    return {"reference_map": before, "artifact_map": after, "map_drop": 100 * (before - after)}

@@ -10,16 +10,17 @@ from zoo.errors import OptionInvalid
 if TYPE_CHECKING:
     import albumentations as A
 
+    from zoo_plugins.transforms import RandomArea
+
 ZOO_API = 1
+SMALLEST, JITTER = 0.35, 0.3
 
 
 def none(height: int, width: int) -> A.Compose:
     """Resize to cover, crop the centre: nothing is random."""
-    import albumentations as A
+    from zoo_plugins.transforms import Cover, CropFirst
 
-    from zoo_plugins.transforms import Cover
-
-    return A.Compose([Cover(height, width)])
+    return CropFirst(height, width, Cover(height, width), [])
 
 
 def light(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
@@ -39,13 +40,15 @@ def light(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
     import albumentations as A
     import cv2
 
-    from zoo_plugins.transforms import Cover
+    from zoo_plugins.transforms import Cover, CropFirst
 
     shift = min(0.1 * strength, 0.5)
     light_change = min(0.15 * strength, 0.9)
-    return A.Compose(
+    return CropFirst(
+        height,
+        width,
+        Cover(height, width),
         [
-            Cover(height, width),
             A.Affine(
                 rotate=(-min(10 * strength, 180), min(10 * strength, 180)),
                 translate_percent=(-shift, shift),
@@ -54,39 +57,54 @@ def light(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
                 p=1.0,
             ),
             A.RandomBrightnessContrast(brightness_limit=light_change, contrast_limit=light_change, p=0.5),
-        ]
+        ],
     )
 
 
-def standard(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
+def standard(
+    height: int, width: int, *, strength: float = 1.0, smallest: float = SMALLEST, jitter: float = JITTER
+) -> A.Compose:
     """Crop at random, mirror, jitter the colours: what photos of things are trained with.
 
     Args:
         height: Of the result, in pixels.
         width: Of the result, in pixels.
         strength: How much of it: 0 is off, 1 is the usual, more is more.
+        smallest: Share of the image's area that the smallest crop keeps, above 0 and at most 1.
+        jitter: Largest change of brightness, contrast and saturation, 0 to 0.9; 0 leaves colours alone.
 
     Raises:
-        OptionInvalid: `strength` is negative or not finite.
+        OptionInvalid: an option is out of range.
     """
     _check("standard", strength)
+    if not 0 < smallest <= 1:
+        raise OptionInvalid(f"option smallest={smallest} of augmentation 'standard' must lie above 0 and up to 1")
+    if not 0 <= jitter <= 0.9:
+        raise OptionInvalid(f"option jitter={jitter} of augmentation 'standard' must lie in 0..0.9")
     if strength == 0:
         return none(height, width)
-    import albumentations as A
+    from zoo_plugins.transforms import CropFirst
 
-    from zoo_plugins.transforms import RandomCrop
+    return CropFirst(height, width, _crop(strength, smallest), _mirror_and_jitter(strength, jitter))
+
+
+def _crop(strength: float, smallest: float) -> RandomArea:
+    from zoo_plugins.transforms import RandomArea
 
     widest = (4 / 3) ** min(strength, 3)
-    jitter = min(0.3 * strength, 0.9)
-    around_one = (1 - jitter, 1 + jitter)
-    return A.Compose(
-        [
-            RandomCrop((height, width), scale=(max(1 - 0.65 * strength, 0.08), 1.0), ratio=(1 / widest, widest), p=1.0),
-            A.HorizontalFlip(p=min(0.5 * strength, 0.5)),
-            # A turn of the hue costs more than all the rest, and colours often tell classes apart.
-            A.ColorJitter(brightness=around_one, contrast=around_one, saturation=around_one, hue=(0, 0), p=0.8),
-        ]
-    )
+    return RandomArea((max(1 - (1 - smallest) * strength, min(0.08, smallest)), 1.0), (1 / widest, widest))
+
+
+def _mirror_and_jitter(strength: float, jitter: float) -> list[A.BasicTransform]:
+    import albumentations as A
+
+    mirror = A.HorizontalFlip(p=min(0.5 * strength, 0.5))
+    change = min(jitter * strength, 0.9)
+    if not change:
+        return [mirror]
+    around_one = (1 - change, 1 + change)
+    # A turn of the hue costs more than all the rest, and colours often tell classes apart.
+    return [mirror, A.ColorJitter(brightness=around_one, contrast=around_one, saturation=around_one, hue=(0, 0), p=0.8)]
 
 
 def heavy(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
@@ -106,12 +124,17 @@ def heavy(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
     import albumentations as A
     import cv2
 
+    from zoo_plugins.transforms import CropFirst
+
     chance = min(0.3 * strength, 1.0)
     turn = min(20 * strength, 180)
     shift = min(0.1 * strength, 0.5)
-    return A.Compose(
+    return CropFirst(
+        height,
+        width,
+        _crop(strength, SMALLEST),
         [
-            *standard(height, width, strength=strength).transforms,
+            *_mirror_and_jitter(strength, JITTER),
             A.Affine(
                 rotate=(-turn, turn),
                 translate_percent=(-shift, shift),
@@ -123,7 +146,7 @@ def heavy(height: int, width: int, *, strength: float = 1.0) -> A.Compose:
             A.CoarseDropout(
                 num_holes_range=(1, 3), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=chance
             ),
-        ]
+        ],
     )
 
 
@@ -145,8 +168,10 @@ def randaugment(height: int, width: int, *, operations: int = 2, magnitude: floa
         raise OptionInvalid(f"option magnitude={magnitude} of augmentation 'randaugment' must lie in 0..30")
     import albumentations as A
 
-    crop, mirror, *_ = standard(height, width).transforms
-    return A.Compose([crop, mirror, A.SomeOf(_operations(magnitude / 30), n=operations, replace=False, p=1.0)])
+    from zoo_plugins.transforms import CropFirst
+
+    some = A.SomeOf(_operations(magnitude / 30), n=operations, replace=False, p=1.0)
+    return CropFirst(height, width, _crop(1.0, SMALLEST), [*_mirror_and_jitter(1.0, 0), some])
 
 
 def _operations(level: float) -> list[A.BasicTransform]:

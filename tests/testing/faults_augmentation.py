@@ -50,6 +50,47 @@ class _Plain(good):
         return self.resized(image)
 
 
+class _Crops(good):
+    """Crops first, as it should: the left or the right half of an image."""
+
+    def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        half = max(1, width // 2)
+        left = int(self.generator.integers(2)) * (width - half)
+        return 0, left, height, left + half
+
+    def finish(self, *, image: np.ndarray) -> dict[str, Any]:
+        return {"image": super().picture(image)}
+
+    def picture(self, image: np.ndarray) -> Any:
+        top, left, bottom, right = self.choose_crop(*image.shape[:2])
+        return self.finish(image=image[top:bottom, left:right])["image"]
+
+
+class the_call_crops_elsewhere(_Crops):
+    def picture(self, image: np.ndarray) -> Any:
+        return self.finish(image=image[:, : max(1, image.shape[1] // 2)])["image"]
+
+
+class the_crop_sticks_out(_Crops):
+    def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        top, left, bottom, right = super().choose_crop(height, width)
+        return top, left, bottom + 1, right
+
+
+class width_comes_before_height(_Crops):
+    def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        top, left, bottom, right = super().choose_crop(height, width)
+        return left, top, right, bottom
+
+    def picture(self, image: np.ndarray) -> Any:
+        return good.picture(self, image)
+
+
+class finish_brightens_more(_Crops):
+    def picture(self, image: np.ndarray) -> Any:
+        return self.brighter(super().picture(image), 7)
+
+
 # What comes out.
 
 
@@ -289,6 +330,12 @@ BROKEN = {
         "knows_the_main_thread",
     ),
     "test_a_new_process_gives_the_same_picture": ("depends_on_a_hash", "prints_in_a_picture", "keeps_a_log"),
+    "test_crop_and_finish_do_together_what_the_call_does": (
+        "the_call_crops_elsewhere",
+        "the_crop_sticks_out",
+        "width_comes_before_height",
+        "finish_brightens_more",
+    ),
     "test_it_survives_pickling": ("holds_a_lambda", "a_copy_forgets_its_strength"),
     "test_pictures_stay_pictures": ("black_comes_out", "two_of_three_are_erased"),
 }

@@ -406,7 +406,6 @@ RAISES: dict[str, tuple[str, ...]] = {
     "a_file_is_cut": ("ImageUnreadable",),
     "needs_a_network_each_time": ("OSError",),
     "too_few_images_to_cut": ("DatasetInvalid",),
-    "all_images_of_a_class_are_one": ("DatasetInvalid",),
     "a_default_of_another_type": ("OptionInvalid",),
 }
 """Fault -> the errors by which it shows, where it is not an assertion of the kit's."""

@@ -13,6 +13,7 @@ from zoo.cli.train import resolve_options
 from zoo.model import BackboneRequest, build_backbone
 from zoo.train.plan import choose, make_optimizer, make_plan
 from zoo.train.state import make_state
+from zoo.train.task import make_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,8 @@ def test_a_run_finds_its_pictures_again_from_another_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     answer = cli("eval", tmp_path / "runs" / "n", "--json")
     assert answer.code == 0, answer.stderr
-    assert json.loads(answer.stdout)["images"] == 3
+    record = json.loads((tmp_path / "runs" / "n" / "run.json").read_text())
+    assert json.loads(answer.stdout)["images"] == record["dataset_sizes"]["test"]
 
 
 def test_a_run_learns(trained_run: Run) -> None:
@@ -65,7 +67,7 @@ def test_the_record_has_the_keys_that_outsiders_read(trained_run: Run) -> None:
     assert {"schema", "model", "dataset", "classes", "preprocess", "config", "metrics", "versions", "seed"} <= set(
         record
     )
-    assert record["chosen"].keys() == {"device", "precision", "layout", "threads"}
+    assert record["chosen"].keys() == {"device", "precision", "layout", "threads", "cache", "split_rule"}
     assert sum(record["dataset_sizes"].values()) == 1797
     assert record["licenses"]["data"] == "CC-BY-4.0"
     test = record["metrics"]["test"]
@@ -145,7 +147,7 @@ def test_weight_decay_spares_norms_and_biases(pieces: Pieces) -> None:
 def test_the_rate_warms_up_and_falls_along_a_cosine(pieces: Pieces) -> None:
     config, backbone, preprocess = pieces(epochs=10, lr=0.1, warmup_epochs=2)
     state = make_state(backbone, make_optimizer(backbone, config), ema_decay=0, fp16=False)
-    plan = make_plan(config, choose(config), preprocess, state.optimizer, 5)
+    plan = make_plan(config, choose(config), preprocess, state.optimizer, 5, make_task(10, multi_label=False))
     rates = []
     for epoch in range(10):
         for step in range(5):

@@ -1,4 +1,4 @@
-"""`zoo data`: what a dataset is made of, in numbers and in pictures."""
+"""`zoo data`: what a dataset is made of, in numbers and in pictures, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from zoo.cli.completion import names, options
+from zoo.cli.data_check import check_cli
 from zoo.cli.options import Json
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ DatasetOption = Annotated[
     list[str] | None, typer.Option(help="KEY=VALUE for the dataset.", autocompletion=options("dataset_option"))
 ]
 Seed = Annotated[int, typer.Option(help="Of the splits that are cut, and of what is chosen.")]
+
+data_app.command("check")(check_cli)
 
 
 @data_app.command("stats")

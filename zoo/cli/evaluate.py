@@ -19,8 +19,9 @@ def eval_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Measure accuracy, per class and as a confusion matrix."""
-    from zoo.cli.output import note, percent, print_json, print_table
+    """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label."""
+    from zoo.cli.output import note, print_json, print_table, stdout
+    from zoo.evaluate.figures import class_table, summary
     from zoo.evaluate.subject import evaluate
     from zoo.find import find_any
     from zoo.home import runs_root
@@ -30,14 +31,13 @@ def eval_cli(
     if json:
         print_json({"subject": str(found.path), "split": split, **metrics})
         return
-    summary = [metrics["images"], percent(metrics["top1"]), f"{metrics['loss']:.4f}", f"{metrics['macro_f1']:.4f}"]
-    print_table(["images", "top-1", "loss", "macro F1"], [summary], title=f"{found.path}, {split}")
-    rows = [
-        (name, f["images"], f"{f['precision']:.3f}", f"{f['recall']:.3f}", f"{f['f1']:.3f}")
-        for name, f in metrics["per_class"].items()
-    ]
-    print_table(["class", "images", "precision", "recall", "F1"], rows)
-    _print_confusion(list(metrics["per_class"]), metrics["confusion"], found.path)
+    told = summary(metrics)
+    print_table(list(told), [list(told.values())], title=f"{found.path}, {split}")
+    print_table(*class_table(metrics["per_class"]))
+    if metrics.get("without_images"):
+        stdout().print(f"mAP leaves out what no image of this split has: {', '.join(metrics['without_images'])}")
+    if "confusion" in metrics:
+        _print_confusion(list(metrics["per_class"]), metrics["confusion"], found.path)
 
 
 def _print_confusion(classes: list[str], confusion: list[list[int]], path: Path) -> None:

@@ -30,7 +30,9 @@ def export_cli(
     int8: Annotated[bool, typer.Option("--int8")] = False,
     precision: Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")] = None,
     target: Annotated[str, typer.Option(help="A device: `zoo list targets`.", autocompletion=names("target"))] = "host",
-    max_drop: Annotated[float, typer.Option(help="Points of top-1 that the artifact may lose.")] = 1.0,
+    max_drop: Annotated[
+        float, typer.Option(help="Points of top-1 that the artifact may lose; of exact match, and mAP.")
+    ] = 1.0,
     min_speedup: Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")] = None,
     export_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
@@ -81,10 +83,12 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
 
     verdict = "accepted" if report.accepted else "REFUSED"
     low, high = report.drop_interval
+    share = "exact match" if manifest.multi_label else "top-1"
     rows = [
-        ("top-1, eager fp32", percent(report.reference_top1)),
-        ("top-1, this file", percent(report.artifact_top1)),
+        (f"{share}, eager fp32", percent(report.reference_top1)),
+        (f"{share}, this file", percent(report.artifact_top1)),
         ("drop", f"{report.drop:.2f} points (95 %: {low:.2f} to {high:.2f}; allowed {report.max_drop:g})"),
+        *_precision(report),
         ("flips", f"{report.flips} of {report.images}"),
         ("largest probability difference", f"{report.max_probability_difference:.2g}"),
     ]
@@ -108,3 +112,15 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
     for reason in report.reasons:
         stdout().print(f"refused: {reason}")
     stdout().print(str(path))
+
+
+def _precision(report: Report) -> list[tuple[str, str]]:
+    from zoo.cli.output import percent
+
+    if report.reference_map is None or report.artifact_map is None:
+        return []
+    return [
+        ("mAP, eager fp32", percent(report.reference_map)),
+        ("mAP, this file", percent(report.artifact_map)),
+        ("drop of mAP", f"{report.map_drop:.2f} points (allowed {report.max_drop:g})"),
+    ]

@@ -124,16 +124,14 @@ def _runs(root: Path | None) -> list[Row]:
     from zoo.home import runs_root
     from zoo.run import list_runs
 
-    return [
-        {
-            "name": run.path.name,
-            "model": (record := run.record()).model,
-            "dataset": record.dataset,
-            "test_top1": round(record.metrics["test"]["top1"], 4),
-            "created": record.created[:19],
-        }
-        for run in list_runs(runs_root(root))
-    ]
+    rows: list[Row] = []
+    for run in list_runs(runs_root(root)):
+        record = run.record()
+        test = record.metrics["test"]
+        figures = {f"test_{key}": round(test[key], 4) if key in test else None for key in ("top1", "map")}
+        about = {"name": run.path.name, "model": record.model, "dataset": record.dataset}
+        rows.append({**about, **figures, "created": record.created[:19]})
+    return rows
 
 
 def _print_models(rows: list[Row], *, everything: bool) -> None:

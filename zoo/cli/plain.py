@@ -40,7 +40,7 @@ def print_columns(rows: Sequence[Mapping[str, Any]], what: str) -> None:
         typer.echo(f"no {what} found", err=True)
         return
     names = list(rows[0])
-    cells = [[str(row.get(name, "")) for name in names] for row in rows]
+    cells = [["" if row.get(name) is None else str(row[name]) for name in names] for row in rows]
     widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
     for line in (names, *cells):
         typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -14,11 +14,11 @@ def predict_cli(
     ctx: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     using: Annotated[str | None, typer.Option(help="A run or an artifact [default: the newest].")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to tell.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to tell, where an image has one.")] = 3,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Classify image files."""
+    """Classify image files; with several labels an image, tell every one that reaches its threshold."""
     from zoo.cli.output import note, percent, print_json, print_table
     from zoo.find import find_any
     from zoo.home import runs_root
@@ -29,6 +29,12 @@ def predict_cli(
     if json:
         print_json({"subject": str(found.path), "predictions": [answer.to_json() for answer in answers]})
         return
-    rows = [(a.image, *(f"{name} {percent(p)}" for name, p in a.top)) for a in answers]
-    width = max(len(row) for row in rows)
-    print_table(["image", "answer", *(f"{i}." for i in range(2, width))], rows)
+    told = [[f"{name} {percent(p)}" for name, p in (a.top if a.labels is None else a.labels)] for a in answers]
+    if answers[0].labels is not None:
+        print_table(
+            ["image", "labels"], [(a.image, ", ".join(t) or "none") for a, t in zip(answers, told, strict=True)]
+        )
+        return
+    width = max(map(len, told))
+    rows = [(a.image, *t) for a, t in zip(answers, told, strict=True)]
+    print_table(["image", "answer", *(f"{i}." for i in range(2, width + 1))], rows)

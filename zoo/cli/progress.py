@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from zoo.cli.output import percent, stderr
+from zoo.cli.output import stderr
 from zoo.errors import Interrupted, Terminated
+from zoo.evaluate.figures import TITLES, figure
 from zoo.train.watch import Watch
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ class TrainProgress(Watch):
         """Print the line of an epoch."""
         self.note(
             f"epoch {result.epoch:>3}/{self._epochs}"
-            f"  train loss {result.train_loss:.4f}  top-1 {percent(result.train_top1)}"
-            f"  val loss {result.val_loss:.4f}  top-1 {percent(result.val_top1)}{' *' if result.best else '  '}"
+            f"  train {_figures(result.train)}  val {_figures(result.val)}{' *' if result.best else '  '}"
             f"  {result.images_per_second:.0f} images/s"
         )
 
@@ -105,3 +105,7 @@ class TrainProgress(Watch):
         signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
         # Not through rich: a signal may come in the middle of its own work, even of its import.
         os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
+
+
+def _figures(found: dict[str, float]) -> str:
+    return "  ".join(f"{TITLES[key]} {figure(key, value)}" for key, value in found.items())

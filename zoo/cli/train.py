@@ -11,6 +11,8 @@ from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zoo.catalogue import Catalogue
     from zoo.config import Resolved, TrainConfig
     from zoo.run import Run
@@ -33,6 +35,19 @@ def train_cli(
     image_size: Annotated[int | None, typer.Option(help="Pixels of the input [default: the backbone's].")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="balanced|FILE",
+            help="Weigh classes in the training loss, by rarity or as a TOML, JSON or CSV file says.",
+        ),
+    ] = None,
+    mixup: Annotated[
+        float | None, typer.Option(help="Blend images in pairs: alpha, for example 0.2; 0 means never.")
+    ] = None,
+    cutmix: Annotated[
+        float | None, typer.Option(help="Put a piece of one image into another: alpha, for example 1.0.")
+    ] = None,
     augment: Annotated[
         str | None,
         typer.Option(
@@ -45,6 +60,9 @@ def train_cli(
     config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and splits.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="shuffle, or balanced: every class as often.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Where decoded images are kept: auto, off, ram or disk.")] = None,
+    cache_limit: Annotated[float | None, typer.Option(help="Gigabytes that all caches may take.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches; -1 chooses.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
@@ -80,7 +98,7 @@ def train_cli(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a model on a dataset."""
+    """Fine-tune a model on a dataset, of one label an image or of several."""
     from zoo.options import parse_pairs
 
     given: dict[str, Any] = {
@@ -90,8 +108,14 @@ def train_cli(
         "image_size": image_size,
         "batch_size": batch_size,
         "lr": lr,
+        "class_weights": class_weights,
+        "mixup": mixup,
+        "cutmix": cutmix,
         "augment": augment,
         "seed": seed,
+        "sampler": sampler,
+        "cache": cache,
+        "cache_limit": cache_limit,
         "workers": workers,
         "device": device,
         "precision": precision,
@@ -123,8 +147,6 @@ def train_cli(
 def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
-    from zoo.data.augment import lasting_file
-    from zoo.data.source import lasting_name
 
     layers = [file_layer(config)] if config else []
     model = given.get("model") or (layers and layers[0][1].get("model"))
@@ -133,9 +155,26 @@ def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | N
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
         layers = [*recipes, model_layer(choice), *layers]
     resolved = resolve([*layers, ("command line", given)])
-    found = resolved.config
-    lasting = {"dataset": lasting_name(catalogue, found.dataset), "augment": lasting_file(found.augment)}
-    return resolved.model_copy(update={"config": found.model_copy(update=lasting)})
+    lasting = _lasting(catalogue, resolved.config.model_dump())
+    return resolved.model_copy(update={"config": resolved.config.model_copy(update=lasting)})
+
+
+def _lasting(catalogue: Catalogue, values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the values that may be paths, as they mean the same from any folder."""
+    from zoo.data.augment import lasting_file
+    from zoo.data.source import lasting_name, lasting_options
+    from zoo.train.weighting import lasting_weights
+
+    def lasting_dataset(name: str) -> str:
+        return lasting_name(catalogue, name)
+
+    makers: dict[str, Callable[[Any], Any]] = {
+        "dataset": lasting_dataset,
+        "dataset_options": lasting_options,
+        "augment": lasting_file,
+        "class_weights": lasting_weights,
+    }
+    return {key: make(values[key]) for key, make in makers.items() if key in values}
 
 
 def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None) -> Run:
@@ -159,9 +198,10 @@ def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs:
     from zoo.train.session import resume_run
 
     run = find_unfinished(name, runs_root(runs))
+    lasting = _lasting(catalogue, given)
 
     def change(saved: TrainConfig) -> TrainConfig:
-        return changed_on_resume(saved, given)
+        return changed_on_resume(saved, {**given, **lasting})
 
     with TrainProgress() as watch:
         return resume_run(catalogue, run, change, watch)
@@ -182,15 +222,13 @@ def _print_options(catalogue: Catalogue, resolved: Resolved, *, json: bool) -> N
 
 
 def _print_run(run: Run, *, json: bool) -> None:
-    from zoo.cli.output import percent, print_json, print_table, stdout
+    from zoo.cli.output import print_json, print_table, stdout
+    from zoo.evaluate.figures import summary
 
     record = run.record()
     if json:
         print_json({"run": str(run.path), **record.model_dump(mode="json", by_alias=True)})
         return
-    rows = [
-        (split, found["images"], percent(found["top1"]), f"{found['loss']:.4f}", f"{found['macro_f1']:.4f}")
-        for split, found in ((split, record.metrics[split]) for split in ("val", "test"))
-    ]
-    print_table(["split", "images", "top-1", "loss", "macro F1"], rows)
+    told = {split: summary(record.metrics[split]) for split in ("val", "test")}
+    print_table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
     stdout().print(f"{run.path} is finished; next: zoo export {run.path.name} --onnx --int8")

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import random
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from zoo.data.decode import to_rgb
-from zoo.errors import ContractBroken
+from zoo.data.buffers import Buffers
+from zoo.data.cache import Prepared
+from zoo.data.decode import to_part, to_rgb
+from zoo.data.faults import Faults
+from zoo.data.order import occurrences, shuffled
+from zoo.errors import ContractBroken, DatasetInvalid, ImageUnreadable
+from zoo.plugin import CropsFirst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from zoo.plugin import Split
+    from zoo.data.buffers import Allocate
+    from zoo.data.order import Order
+    from zoo.plugin import Image, Split
     from zoo.preprocess import Preprocess
 
 Batch = tuple[np.ndarray, np.ndarray]
 """uint8 [n, height, width, 3], and the labels."""
+MOST_WORKERS = 16
+Step = TypeVar("Step")
 
 
 class Augmentation(Protocol):
@@ -33,66 +44,146 @@ class Augmentation(Protocol):
 
 
 def worker_count(asked: int) -> int:
-    """Return how many threads prepare batches; -1 chooses: one fewer than the processors, at most 8."""
-    return asked if asked >= 0 else max(1, min(8, (os.cpu_count() or 2) - 1))
+    """Return how many threads prepare batches; -1 chooses: one fewer than the processors we may use, at most 16."""
+    if asked >= 0:
+        return asked
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, min(MOST_WORKERS, processors - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Which rows of every batch one of several processes prepares."""
+
+    rank: int = 0
+    of: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainLoader:
-    """Shuffled, augmented batches. Every sample's randomness comes from (seed, epoch, index), never from a worker."""
+    """Shuffled, augmented batches. Every sample's randomness comes from (seed, epoch, index), never from a worker.
+
+    A batch's memory is used again once nobody refers to it. An image that cannot be read gives its place to the next
+    one that can, and is noted in `faults`.
+    """
 
     split: Split
     augmentation: Callable[[], Augmentation]
     """Makes one; each thread gets its own, since their random state is not shared safely."""
     size: tuple[int, int]
     batch_size: int
+    """Images a step, of all processes together."""
     seed: int
     workers: int = 0
+    order: Order = shuffled
+    shard: Shard = field(default_factory=Shard)
+    allocate: Allocate | None = None
+    faults: Faults = field(default_factory=Faults)
 
     def __len__(self) -> int:
         return max(1, len(self.split) // self.batch_size)
 
+    @functools.cached_property
+    def _buffers(self) -> Buffers:
+        return Buffers((-(-self.batch_size // self.shard.of), *self.size, 3), self.allocate)
+
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from step `start` on; a last, smaller batch is left out."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
-        steps = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(start, len(self))]
+        order = self.order(self.seed, epoch, self.split.labels)
+        # An image may be drawn again within an epoch; each time it must look different.
+        samples = np.stack([np.full(len(order), epoch), order, occurrences(order)], axis=1)
+        rows = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
+        steps = [samples[row : row + self.batch_size][self.shard.rank :: self.shard.of] for row in rows]
         own = threading.local()
 
-        def make(indices: np.ndarray) -> Batch:
-            if not hasattr(own, "augmentation"):
-                own.augmentation = self.augmentation()
-            return self._batch(own.augmentation, epoch, indices)
+        def make(step: np.ndarray) -> Batch:
+            if not hasattr(own, "sampler"):
+                own.sampler = _Sampler(self)
+            return self._batch(own.sampler, step.tolist(), self._buffers.take())
 
         yield from in_order(make, steps, self.workers)
 
-    def _batch(self, augmentation: Augmentation, epoch: int, indices: np.ndarray) -> Batch:
-        pixels = np.empty((len(indices), *self.size, 3), np.uint8)
-        for row, index in enumerate(indices):
-            own = np.random.default_rng([self.seed, epoch, int(index)])
-            # One generator for all: `set_random_seed` would give every transform the same numbers, and so tie them.
-            augmentation.set_random_state(own, random.Random(int(own.integers(2**63))))
-            image = augmentation(image=to_rgb(self.split.images[int(index)]))["image"]
+    def _batch(self, sampler: _Sampler, samples: list[list[int]], pixels: np.ndarray) -> Batch:
+        used = []
+        for row, sample in enumerate(samples):
+            image, index = sampler.draw(*sample)
             if image.dtype != np.uint8 or image.shape != pixels.shape[1:]:
                 got, wanted = list(image.shape), list(pixels.shape[1:])
                 raise ContractBroken(f"the augmentation returned {image.dtype} {got}, expected uint8 {wanted}")
             pixels[row] = image
-        return pixels, self.split.labels[indices]
+            used.append(index)
+        return pixels[: len(used)], self.split.labels[used]
+
+
+class _Sampler:
+    """One thread's way from a place in the order to an augmented image."""
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self.loader = loader
+        self.augmentation = loader.augmentation()
+        # Asked once: a look at a protocol's methods costs as much as drawing the crop.
+        self.crops = self.augmentation if isinstance(self.augmentation, CropsFirst) else None
+
+    def draw(self, epoch: int, index: int, repeat: int) -> tuple[np.ndarray, int]:
+        """Return the augmented image, and the index of the one that was used."""
+        images, faults = self.loader.split.images, self.loader.faults
+        key = [self.loader.seed, epoch, index] + [repeat] * bool(repeat)
+        for used in itertools.chain(range(index, len(images)), range(index)):
+            own = np.random.default_rng(key)
+            # One generator for all: `set_random_seed` would give every transform the same numbers, and so tie them.
+            self.augmentation.set_random_state(own, random.Random(int(own.integers(2**63))))
+            try:
+                return self._augmented(images[used]), used
+            except ImageUnreadable as exc:
+                faults.note(images, used, exc)
+        raise DatasetInvalid("no training image can be read any more; see whether its disk is still there")
+
+    def _augmented(self, image: Image) -> np.ndarray:
+        done: Mapping[str, Any]
+        if self.crops:
+            done = self.crops.finish(image=to_part(image, self.crops.choose_crop, self.loader.size))
+        else:
+            done = self.augmentation(image=to_rgb(image))
+        pixels: np.ndarray = done["image"]
+        return pixels
 
 
 def evaluation_batches(
-    split: Split, preprocess: Preprocess, *, batch_size: int = 64, workers: int = 0
+    split: Split, preprocess: Preprocess, *, batch_size: int = 64, workers: int = 0, faults: Faults | None = None
 ) -> Iterator[Batch]:
-    """Yield a whole split in order, each image prepared exactly as on the device."""
+    """Yield a whole split in order, each image prepared exactly as on the device.
+
+    Args:
+        split: Its images may be `Prepared` already.
+        preprocess: What the device does.
+        batch_size: Images a batch.
+        workers: Threads.
+        faults: Takes note of images that cannot be read, which are then left out.
+
+    Raises:
+        ImageUnreadable: an image cannot be read, and nobody takes note.
+    """
 
     def make(indices: np.ndarray) -> Batch:
-        images = [preprocess.prepare(to_rgb(split.images[int(i)])) for i in indices]
-        return np.stack(images), split.labels[indices]
+        prepared = []
+        for index in indices.tolist():
+            try:
+                image = split.images[index]
+                prepared.append(image if isinstance(split.images, Prepared) else preprocess.prepare(to_rgb(image)))
+            except ImageUnreadable as exc:
+                if faults is None:
+                    raise
+                faults.note(split.images, index, exc)
+                prepared.append(None)
+        good = [row for row, image in enumerate(prepared) if image is not None]
+        pixels = np.stack([prepared[row] for row in good]) if good else np.empty((0, *preprocess.size, 3), np.uint8)
+        return pixels, split.labels[indices[good]]
 
-    indices = np.arange(len(split))
-    yield from in_order(make, [indices[i : i + batch_size] for i in range(0, len(split), batch_size)], workers)
+    places = np.arange(len(split))
+    yield from in_order(make, [places[i : i + batch_size] for i in range(0, len(split), batch_size)], workers)
 
 
-def in_order(make: Callable[[np.ndarray], Batch], steps: list[np.ndarray], workers: int) -> Iterator[Batch]:
+def in_order(make: Callable[[Step], Batch], steps: Sequence[Step], workers: int) -> Iterator[Batch]:
     """Yield `make(step)` for each step, in order, computed ahead by `workers` threads; 0 computes on demand."""
     if workers == 0:
         yield from map(make, steps)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from zoo.data.decode import describe
-from zoo.data.screen import Look, refuse_if_too_many, screen
-from zoo.data.splits import cut
+from zoo.data.screen import MAX_BROKEN_SHARE, Look, choose_rule, refuse_if_too_many, screen
+from zoo.data.splits import CUTS, class_counts
 from zoo.errors import DatasetInvalid
 from zoo.plugin import Dataset, Image, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from zoo.data.splits import Rule
 
 SPLITS = ("train", "val", "test")
 
@@ -29,19 +32,39 @@ class PreparedData:
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     fingerprint: str
-    """SHA-256 over classes, labels and content of every usable image, in order."""
+    """SHA-256 over classes, labels and keys (see `rule`) of every usable image, in order."""
+    rule: Rule
+    """What told images apart when splits were cut: their content, or only their length."""
     skipped: Mapping[str, str]
     """Images that were left out -> why."""
     multi_label: bool = False
     license: str = ""
 
+    def without(self, broken: Mapping[str, str]) -> PreparedData:
+        """Return the same data but for images that turned out to be broken (name -> why)."""
+        if not broken:
+            return self
+        splits = {name: _without(split, broken) for name, split in self.splits.items()}
+        return replace(self, splits=splits, skipped={**self.skipped, **broken})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a run has written down of its data, so that the same splits are cut again."""
+
+    rule: Rule
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Images that the run left out."""
+
 
 @dataclass(frozen=True)
-class Chosen(Sequence[Image]):
+class Subset(Sequence[Image]):
     """Some images of a sequence, still lazy."""
 
     images: Sequence[Image]
     indices: np.ndarray
+    origin: str = ""
+    """The dataset's own split that `images` are."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -49,73 +72,129 @@ class Chosen(Sequence[Image]):
     @overload
     def __getitem__(self, index: int) -> Image: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
+    def __getitem__(self, index: slice) -> Subset: ...
+    def __getitem__(self, index: int | slice) -> Image | Subset:
         if isinstance(index, slice):
-            return Chosen(self.images, self.indices[index])
+            return Subset(self.images, self.indices[index], self.origin)
         return self.images[int(self.indices[index])]
+
+    def name(self, index: int) -> str:
+        """Return what a person calls an image: its path, or its number in the dataset's split."""
+        return name_of(self.images, int(self.indices[index]), self.origin)
 
 
 def prepare(
-    dataset: Dataset, name: str, *, seed: int, progress: Callable[[int, int], None] = lambda done, total: None
+    dataset: Dataset,
+    name: str,
+    *,
+    seed: int,
+    recorded: Recorded | None = None,
+    max_broken: float = MAX_BROKEN_SHARE,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PreparedData:
     """Screen every image, leave the broken ones out, and cut the splits that are missing.
+
+    Args:
+        dataset: As its plugin describes it.
+        name: What the user calls it.
+        seed: Of the splits that are cut.
+        recorded: What a run knows of this data; the same splits come out again.
+        max_broken: In 0..1: the share of broken images above which the dataset is refused.
+        progress: Called with how many images of a split were looked at, and of how many.
 
     Raises:
         DatasetInvalid: too many broken images, a class without usable images or too few of them to cut splits.
     """
-    if dataset.multi_label:
-        raise DatasetInvalid("multi-label datasets cannot be trained yet; give each image one class")
-    looks = {split: screen(dataset.splits[split].images, f"{name}:{split}", progress) for split in dataset.splits}
-    broken = {
-        describe(dataset.splits[split].images[i]): look.fault
-        for split, found in looks.items()
-        for i, look in enumerate(found)
-        if look.fault
+    rule = recorded.rule if recorded else choose_rule(dataset.splits)
+    looks = {
+        split: screen(part.images, f"{name}:{split}", rule, progress) for split, part in sorted(dataset.splits.items())
     }
-    refuse_if_too_many(broken, sum(map(len, looks.values())), f"dataset {name!r}")
-    usable = {split: _usable(dataset.splits[split], found) for split, found in looks.items()}
-    splits = {split: part for split, (part, _) in usable.items()}
-    missing = [split for split in SPLITS[1:] if split not in splits]
-    if missing:
-        train, hashes = usable["train"]
-        parts = cut(train.labels, hashes, dataset.classes, missing, seed)
-        splits.update({split: choose(train, indices) for split, indices in parts.items()})
-    _check_training_classes(splits["train"], dataset)
-    return PreparedData(
+    broken = _broken(dataset, looks)
+    refuse_if_too_many(broken, sum(map(len, looks.values())), max_broken, f"dataset {name!r}")
+    usable = {split: _usable(dataset.splits[split], found, split) for split, found in looks.items()}
+    splits = _cut(usable, dataset.classes, rule, seed)
+    _check_training_classes(splits["train"], dataset.classes)
+    data = PreparedData(
         name=name,
         classes=dataset.classes,
-        splits={split: splits[split] for split in SPLITS},
-        fingerprint=_fingerprint(dataset.classes, usable),
+        splits=splits,
+        fingerprint=_fingerprint(dataset.classes, usable, rule),
+        rule=rule,
         skipped=broken,
         multi_label=dataset.multi_label,
         license=dataset.license,
     )
+    if recorded is None:
+        return data
+    return data.without({image: why for image, why in recorded.skipped.items() if image not in broken})
+
+
+def _broken(dataset: Dataset, looks: Mapping[str, Sequence[Look]]) -> dict[str, str]:
+    return {
+        name_of(dataset.splits[split].images, index, split): look.fault
+        for split, found in looks.items()
+        for index, look in enumerate(found)
+        if look.fault
+    }
+
+
+def _cut(
+    usable: Mapping[str, tuple[Split, list[str]]], classes: Sequence[str], rule: Rule, seed: int
+) -> dict[str, Split]:
+    splits = {split: part for split, (part, _) in usable.items()}
+    missing = [split for split in SPLITS[1:] if split not in splits]
+    if missing:
+        train, keys = usable["train"]
+        parts = CUTS[rule](train.labels, keys, classes, missing, seed)
+        splits.update({split: choose(train, indices) for split, indices in parts.items()})
+    return {split: splits[split] for split in SPLITS}
+
+
+def name_of(images: Sequence[Image], index: int, origin: str) -> str:
+    """Return what a person calls an image: its path, or its number in the dataset's split."""
+    if hasattr(images, "name"):
+        return str(images.name(index))
+    # Asking a lazy sequence for anything but files may mean to fetch them.
+    image = images[index] if isinstance(images[0], Path) else None
+    return describe(image) if isinstance(image, Path) else f"image {index} of {origin}"
 
 
 def choose(split: Split, indices: np.ndarray) -> Split:
     """Return the images and labels at `indices`, in that order."""
-    return Split(images=Chosen(split.images, indices), labels=split.labels[indices])
+    images = split.images
+    if isinstance(images, Subset):
+        chosen = Subset(images.images, images.indices[indices], images.origin)
+    else:
+        chosen = Subset(images, indices)
+    return Split(images=chosen, labels=split.labels[indices])
 
 
-def _usable(split: Split, looks: Sequence[Look]) -> tuple[Split, list[str]]:
+def _usable(split: Split, looks: Sequence[Look], origin: str) -> tuple[Split, list[str]]:
     good = np.array([i for i, look in enumerate(looks) if not look.fault], dtype=np.int64)
-    return choose(split, good), [looks[i].sha256 for i in good]
+    images = Subset(split.images, good, origin)
+    return Split(images=images, labels=split.labels[good]), [looks[i].key for i in good]
 
 
-def _check_training_classes(train: Split, dataset: Dataset) -> None:
-    counts = np.bincount(train.labels, minlength=len(dataset.classes))
+def _without(split: Split, broken: Mapping[str, str]) -> Split:
+    images = split.images
+    assert isinstance(images, Subset)
+    return choose(split, np.array([i for i in range(len(split)) if images.name(i) not in broken], dtype=np.int64))
+
+
+def _check_training_classes(train: Split, classes: Sequence[str]) -> None:
+    counts = class_counts(train.labels, len(classes))
     if (counts == 0).any():
-        empty = [dataset.classes[i] for i in np.flatnonzero(counts == 0)]
+        empty = [classes[i] for i in np.flatnonzero(counts == 0).tolist()]
         raise DatasetInvalid(
             f"no usable training image for class {', '.join(map(repr, empty))}; add some or remove the class"
         )
 
 
-def _fingerprint(classes: Sequence[str], usable: Mapping[str, tuple[Split, list[str]]]) -> str:
+def _fingerprint(classes: Sequence[str], usable: Mapping[str, tuple[Split, list[str]]], rule: Rule) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
-    for name, (split, hashes) in sorted(usable.items()):
+    for name, (split, keys) in sorted(usable.items()):
         digest.update(f"\1{name}".encode())
-        digest.update("".join(hashes).encode())
+        # Hashes are of one length and need nothing between them.
+        digest.update(("," if rule == "size" else "").join(keys).encode())
         digest.update(split.labels.tobytes())
     return digest.hexdigest()

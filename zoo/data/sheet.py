@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from zoo.data.decode import to_rgb
+from zoo.data.splits import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +27,7 @@ def sheet_of_classes(split: Split, classes: Sequence[str], *, each: int, seed: i
     """Draw `each` images of every class, chosen from the seed; a row or more for each class."""
     cells: list[list[tuple[str, np.ndarray]]] = []
     for label, name in enumerate(classes):
-        members = np.flatnonzero(split.labels == label if split.labels.ndim == 1 else split.labels[:, label])
-        chosen = np.random.default_rng([seed, label]).permutation(members)[:each]
+        chosen = np.random.default_rng([seed, label]).permutation(members_of(split.labels, label))[:each]
         cells.append([(f"{name} #{index}", to_rgb(split.images[int(index)])) for index in sorted(chosen.tolist())])
     return _draw(cells)
 

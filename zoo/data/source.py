@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.installed import Plugin
 
+PATTERN = re.compile(r"[*?\[{]")
+"""What several files are written with."""
 FOLDER_PLUGIN = f"{OURS}/folder"
 """The plugin that `--dataset ./some/dir` is short for."""
 
@@ -61,6 +64,22 @@ def open_dataset(catalogue: Catalogue, name: str, options: Mapping[str, Any]) ->
 def lasting_name(catalogue: Catalogue, name: str) -> str:
     """Return a name that means the same from any folder: a path becomes absolute."""
     return str(Path(name).expanduser().resolve()) if _is_path(catalogue, name) else name
+
+
+def lasting_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that mean the same from any folder: what names files here, alone or by a pattern, is absolute."""
+    return {key: _lasting(value) if isinstance(value, str) else value for key, value in options.items()}
+
+
+def _lasting(value: str) -> str:
+    if not value or "://" in value:
+        return value
+    try:
+        path = Path(value).expanduser()
+        names_files = path.exists() or (PATTERN.search(value) is not None and path.parent.is_dir())
+    except (OSError, RuntimeError, ValueError):
+        return value
+    return str(path.absolute()) if names_files else value
 
 
 def is_users_own(plugin: Plugin) -> bool:

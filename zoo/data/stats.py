@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.data.decode import to_rgb
+from zoo.data.faults import Faults
+from zoo.data.splits import class_counts
+from zoo.errors import ImageUnreadable
 
 if TYPE_CHECKING:
     from zoo.data.prepared import PreparedData
@@ -17,32 +20,34 @@ MOST_IMAGES = 1000
 
 def statistics(data: PreparedData) -> dict[str, Any]:
     """Return plain values; sizes in pixels, colours of R, G, B on the scale 0..1."""
-    counts = {
-        name: np.bincount(split.labels, minlength=len(data.classes)).tolist() for name, split in data.splits.items()
-    }
+    counts = {name: class_counts(split.labels, len(data.classes)).tolist() for name, split in data.splits.items()}
     train = data.splits["train"]
     looked_at = np.unique(np.linspace(0, len(train) - 1, min(len(train), MOST_IMAGES)).astype(int))
-    heights, widths, sums, squares = [], [], np.zeros(3), np.zeros(3)
-    for index in looked_at:
-        pixels = to_rgb(train.images[int(index)])
+    heights, widths, sums, squares, faults = [], [], np.zeros(3), np.zeros(3), Faults()
+    for index in looked_at.tolist():
+        try:
+            pixels = to_rgb(train.images[index])
+        except ImageUnreadable as exc:
+            faults.note(train.images, index, exc)
+            continue
         heights.append(pixels.shape[0])
         widths.append(pixels.shape[1])
         flat = pixels.reshape(-1, 3) / 255.0
         sums += flat.mean(0)
         squares += (flat**2).mean(0)
-    mean = sums / len(looked_at)
+    mean = sums / len(heights)
     largest, smallest = max(counts["train"]), min(counts["train"])
     return {
         "classes": list(data.classes),
         "images": {name: len(split) for name, split in data.splits.items()},
         "per_class": {name: {s: counts[s][i] for s in counts} for i, name in enumerate(data.classes)},
         "imbalance": round(largest / max(1, smallest), 2),
-        "looked_at": len(looked_at),
+        "looked_at": len(heights),
         "height": _spread(heights),
         "width": _spread(widths),
         "mean": np.round(mean, 4).tolist(),
-        "std": np.round(np.sqrt(np.maximum(squares / len(looked_at) - mean**2, 0)), 4).tolist(),
-        "left_out": dict(data.skipped),
+        "std": np.round(np.sqrt(np.maximum(squares / len(heights) - mean**2, 0)), 4).tolist(),
+        "left_out": {**data.skipped, **faults.found},
         "license": data.license,
     }
 

@@ -6,8 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.labels import average_precisions, chosen, mean_average_precision, right
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def metrics_of(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], thresholds: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Return `classification_metrics`, or with thresholds `label_metrics`, of one split."""
+    if thresholds is None:
+        return classification_metrics(labels, probabilities, classes)
+    return label_metrics(labels, probabilities, classes, thresholds)
 
 
 def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
@@ -48,6 +59,51 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
     return metrics
 
 
+def label_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], thresholds: np.ndarray
+) -> dict[str, Any]:
+    """Return what is worth knowing where an image may have several labels, on one split.
+
+    Args:
+        labels: uint8 [N, C] in {0, 1}.
+        probabilities: float32 [N, C].
+        classes: The C names.
+        thresholds: float64 [C]: a label is said where its probability reaches its own.
+
+    Returns:
+        images; map (mean average precision), exact (the share of images with all labels right), micro_f1 and macro_f1,
+        all in 0..1; loss (mean binary cross-entropy over images and labels, in nats); per_class name -> ap, precision,
+        recall, f1, threshold, images (with that label); without_images, the labels that no image has: their ap is None,
+        and map and macro_f1 leave them out. Precision of a label that was never said counts as 0.
+    """
+    from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+    said = chosen(probabilities, thresholds)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, said, average=None, zero_division=0)
+    ap = average_precisions(labels, probabilities)
+    there = support > 0
+    return {
+        "images": len(labels),
+        "map": mean_average_precision(labels, probabilities),
+        "exact": float(right(labels, probabilities, thresholds).mean()),
+        "loss": binary_cross_entropy(labels, probabilities),
+        "micro_f1": float(f1_score(labels, said, average="micro", zero_division=0)),
+        "macro_f1": float(f1[there].mean()) if there.any() else 0.0,
+        "per_class": {
+            name: {
+                "ap": float(ap[i]) if there[i] else None,
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "threshold": float(thresholds[i]),
+                "images": int(support[i]),
+            }
+            for i, name in enumerate(classes)
+        },
+        "without_images": [name for name, found in zip(classes, there, strict=True) if not found],
+    }
+
+
 def top_k(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
     """Return the share of images whose label is among the k most probable classes; ties go to the lower index."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
@@ -58,3 +114,9 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean of -log of the label's probability, in nats; a probability of 0 counts as 1e-12."""
     right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(right, 1e-12, 1.0)).mean())
+
+
+def binary_cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean over images and labels, in nats; a probability of 0 for what is so counts as 1e-12."""
+    of_truth = np.where(labels == 1, probabilities, 1.0 - probabilities.astype(np.float64))
+    return float(-np.log(np.clip(of_truth, 1e-12, 1.0)).mean())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from zoo.evaluate.figures import SHARES, TITLES, class_table, figure, headline, summary
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -36,21 +38,21 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
         epochs: The lines of metrics.jsonl.
     """
     test = record.metrics["test"]
+    judged = headline(test)
     body = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="faint">{escape(record.model)} on {escape(record.dataset)}, {record.created[:16]} UTC</p>',
-        f'<p class="big">{100 * test["top1"]:.2f} % top-1</p>',
+        f'<p class="big">{figure(judged, test[judged])} {TITLES[judged]}</p>',
         f'<p class="faint">on {test["images"]} test images that training never saw</p>',
         _splits(record),
         "<h2>Training</h2>",
         '<div class="curves">',
         _curve("loss", epochs, "loss", 1.0),
-        _curve("top-1, %", epochs, "top1", 100.0),
+        *(_curve(f"{TITLES[key]}, %", epochs, key, 100.0) for key in SHARES if f"val_{key}" in epochs[0]),
         "</div>",
         "<h2>Classes, on test</h2>",
         _classes(test["per_class"]),
-        "<h2>What was taken for what, on test</h2>",
-        _confusion(list(test["per_class"]), test["confusion"]),
+        _confusion(list(test["per_class"]), test["confusion"]) if "confusion" in test else "",
         "<h2>How it was made</h2>",
         _settings(record),
         _skipped(record),
@@ -66,19 +68,15 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, kind: st
 
 
 def _splits(record: RunRecord) -> str:
-    rows = []
-    for split in ("val", "test"):
-        found = record.metrics[split]
-        rows.append(
-            (split, found["images"], f"{100 * found['top1']:.2f} %", f"{found['loss']:.4f}", f"{found['macro_f1']:.4f}")
-        )
-    return _table(["split", "images", "top-1", "loss", "macro F1"], rows)
+    told = {split: summary(record.metrics[split]) for split in ("val", "test")}
+    return _table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
 
 
 def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: float) -> str:
-    """Draw train and val over the epochs as one SVG."""
+    """Draw train and val, or the one that has this figure, over the epochs as one SVG."""
     width, height, left, top, bottom = 420, 230, 44, 26, 24
-    values = {name: [scale * float(line[f"{name}_{key}"]) for line in epochs] for name in CURVES}
+    there = [name for name in CURVES if f"{name}_{key}" in epochs[0]]
+    values = {name: [scale * float(line[f"{name}_{key}"]) for line in epochs] for name in there}
     low, high = min(map(min, values.values())), max(map(max, values.values()))
     span = (high - low) or 1.0
 
@@ -108,19 +106,22 @@ def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: flo
 
 
 def _classes(per_class: Mapping[str, Mapping[str, float]]) -> str:
-    worst_first = sorted(per_class.items(), key=lambda item: item[1]["f1"])
-    rows = [
-        (name, int(f["images"]), f"{f['precision']:.3f}", f"{f['recall']:.3f}", f"{f['f1']:.3f}")
-        for name, f in worst_first
-    ]
-    return _table(["class (worst first)", "images", "precision", "recall", "F1"], rows)
+    columns, rows = class_table(dict(sorted(per_class.items(), key=lambda item: item[1]["f1"])))
+    return _table(["class (worst first)", *columns[1:]], rows)
 
 
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    if len(classes) > MAX_MATRIX_CLASSES:
-        pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
-        rows = [(classes[i], classes[j], n) for n, i, j in sorted(pairs, reverse=True)[:MAX_MATRIX_CLASSES]]
-        return _table(["true", "taken for", "images"], rows)
+    draw = _mistakes if len(classes) > MAX_MATRIX_CLASSES else _matrix
+    return f"<h2>What was taken for what, on test</h2>{draw(classes, counts)}"
+
+
+def _mistakes(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+    rows = [(classes[i], classes[j], n) for n, i, j in sorted(pairs, reverse=True)[:MAX_MATRIX_CLASSES]]
+    return _table(["true", "taken for", "images"], rows)
+
+
+def _matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in classes)
     body = "".join(
         f"<tr><td>{escape(name)}</td>{''.join(_cell(n, max(sum(row), 1), i == j) for j, n in enumerate(row))}</tr>"

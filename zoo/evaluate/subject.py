@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.artifact import Artifact
-from zoo.evaluate.metrics import classification_metrics
+from zoo.evaluate.metrics import metrics_of
 from zoo.evaluate.score import eager, probabilities
 from zoo.find import run_of
+from zoo.labels import thresholds_of
 from zoo.trained import load_trained
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[str, Any]:
-    """Return `classification_metrics` of one split of the run's own data.
+    """Return `metrics_of` one split of the run's own data; labels are judged at the subject's own thresholds.
 
     Raises:
         RunInvalid, ArtifactInvalid, DatasetInvalid: the run, the artifact or the data is not what it was.
@@ -27,4 +28,5 @@ def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[
     predict = artifact.open(catalogue) if artifact else eager(trained.shipped)
     images = trained.data.splits[split]
     scores = probabilities(predict, images, trained.preprocess, workers=trained.workers)
-    return classification_metrics(images.labels, scores, trained.record.classes)
+    thresholds = thresholds_of(artifact.manifest() if artifact else trained.record)
+    return metrics_of(images.labels, scores, trained.record.classes, thresholds)

@@ -88,6 +88,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _reason(exc: Exception) -> str:
     text = str(exc)
+    if isinstance(exc, Image.DecompressionBombError):
+        return f"has hundreds of megapixels, over the limit of {MAX_PIXELS / 1e6:.0f}"
     if "cannot identify image file" in text:
         return f"is not an image of a known format ({', '.join(FORMATS)})"
     if "truncated" in text or "Truncated" in text:

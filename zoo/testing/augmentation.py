@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zoo.data.loader import TrainLoader
-from zoo.plugin import Split
+from zoo.plugin import CropsFirst, Split
 from zoo.testing.contract import Contract, changes
 from zoo.testing.dataset import digest
 from zoo.testing.fresh import fresh, watching_writes
@@ -114,6 +114,19 @@ class AugmentationContract(Contract):
         assert found.result["pictures"] == here, "a new process makes other pictures"
         assert not found.stdout, f"it printed {found.stdout[:80]!r} on stdout"
         assert not found.result["written"], f"it wrote {found.result['written'][0]}"
+
+    def test_crop_and_finish_do_together_what_the_call_does(self, make: Callable[..., Any]) -> None:
+        """If it has `choose_crop` and `finish` (zoo.plugin.CropsFirst): a part inside the image, the same picture."""
+        transform: Any = make(*SIZE)
+        for seed, shape in enumerate(SHAPES if isinstance(transform, CropsFirst) else ()):
+            image = noise(*shape)
+            whole = augment(transform, image, seed=seed)
+            transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+            top, left, bottom, right = box = transform.choose_crop(*shape)
+            assert 0 <= top < bottom <= shape[0], f"it chose {box} of {shape}"
+            assert 0 <= left < right <= shape[1], f"it chose {box} of {shape}"
+            finished = transform.finish(image=image[top:bottom, left:right])["image"]
+            assert np.array_equal(finished, whole), "choose_crop and finish make another picture than the call"
 
     def test_it_survives_pickling(self, make: Callable[..., Any]) -> None:
         """So that it can be sent to worker processes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from zoo.data.loader import TrainLoader
+    from zoo.data.loader import Batch, TrainLoader
     from zoo.plugin import Split
     from zoo.preprocess import Preprocess
     from zoo.train.plan import Plan
@@ -36,6 +36,10 @@ class Loaders:
     preprocess: Preprocess
     workers: int
 
+    def val_batches(self) -> Iterator[Batch]:
+        """Yield the validation split; images that turn out to be broken are left out, and noted beside training's."""
+        return evaluation_batches(self.val, self.preprocess, workers=self.workers, faults=self.train.faults)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
@@ -44,19 +48,25 @@ class EpochResult:
     epoch: int
     """Counted from 1."""
     lr: float
-    train_loss: float
-    train_top1: float
-    """Of the augmented images, while the weights were moving."""
-    val_loss: float
-    val_top1: float
-    """Of the weights' moving average, where there is one."""
+    train: dict[str, float]
+    """"loss", and the share that the task counts, of the augmented images, while the weights were moving."""
+    val: dict[str, float]
+    """"loss", and the task's figures, of the weights' moving average, where there is one."""
     seconds: float
     images_per_second: float
     best: bool
 
     def to_json(self) -> dict[str, float | int | bool]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values, a figure of a split as in "val_loss"."""
+        return {
+            "epoch": self.epoch,
+            "lr": self.lr,
+            **{f"train_{name}": value for name, value in self.train.items()},
+            **{f"val_{name}": value for name, value in self.val.items()},
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "best": self.best,
+        }
 
 
 def fit(
@@ -75,18 +85,16 @@ def fit(
     """
     while state.epoch < plan.epochs and not (plan.patience and state.stale_epochs >= plan.patience):
         begin, first_step = time.perf_counter(), state.step
-        train_loss, train_top1 = train_epoch(state, loaders.train, plan, after_step)
+        train = train_epoch(state, loaders.train, plan, after_step)
         seconds = time.perf_counter() - begin
         images = (len(loaders.train) - first_step) * loaders.train.batch_size
-        val_loss, val_top1 = validate(state, loaders, plan)
-        best = state.end_epoch(val_top1, val_loss)
+        val = validate(state, loaders, plan)
+        best = state.end_epoch(val[plan.task.watched], val["loss"])
         yield EpochResult(
             epoch=state.epoch,
             lr=state.optimizer.param_groups[0]["lr"],
-            train_loss=train_loss,
-            train_top1=train_top1,
-            val_loss=val_loss,
-            val_top1=val_top1,
+            train=train,
+            val=val,
             seconds=seconds,
             images_per_second=images / seconds,
             best=best,
@@ -95,8 +103,8 @@ def fit(
 
 def train_epoch(
     state: TrainState, loader: TrainLoader, plan: Plan, after_step: Callable[[TrainState], None]
-) -> tuple[float, float]:
-    """Run the rest of the current epoch; return mean loss and top-1 over all of it."""
+) -> dict[str, float]:
+    """Run the rest of the current epoch; return mean loss, and what the task counts, over all of it."""
     state.model.train()
     for images, labels in loader.epoch(state.epoch, start=state.step):
         loss, correct = train_step(state, images, labels, plan)
@@ -105,7 +113,8 @@ def train_epoch(
             check_finite(state)
         after_step(state)
     check_finite(state)
-    return state.means()
+    mean_loss, right = state.means()
+    return {"loss": mean_loss, plan.task.counted: right}
 
 
 def train_step(
@@ -113,10 +122,10 @@ def train_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Move the weights by one batch; return its mean loss and how many were right, still on the device."""
     plan.set_learning_rates(state)
-    target = torch.from_numpy(labels).to(plan.device, non_blocking=True)
     with plan.autocast():
-        logits = state.model(plan.to_input(images))
-        loss = plan.loss(logits, target)
+        pixels, target = plan.mix(plan.to_input(images), plan.to_target(labels), state)
+        logits = state.model(pixels)
+        loss = plan.task.loss(logits, target)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     if plan.clip_grad:
@@ -126,21 +135,19 @@ def train_step(
     state.scaler.update()
     if state.ema is not None:
         state.ema.update(state.model, step=state.global_step(plan.steps_per_epoch))
-    return loss.detach(), (logits.detach().argmax(1) == target).sum()
+    return loss.detach(), plan.task.right(logits.detach(), target).sum()
 
 
 @torch.no_grad()
-def validate(state: TrainState, loaders: Loaders, plan: Plan) -> tuple[float, float]:
-    """Return mean cross-entropy and top-1 of the weights that would be shipped, on the validation split."""
+def validate(state: TrainState, loaders: Loaders, plan: Plan) -> dict[str, float]:
+    """Return the task's figures of the weights that would be shipped, on the validation split."""
     model = state.weights_to_ship().eval()
-    loss = correct = torch.zeros((), device=plan.device)
-    for images, labels in evaluation_batches(loaders.val, loaders.preprocess, workers=loaders.workers):
-        target = torch.from_numpy(labels).to(plan.device)
+    tally = plan.task.tally()
+    for images, labels in loaders.val_batches():
         with plan.autocast():
             logits = model(plan.to_input(images)).float()
-        loss = loss + torch.nn.functional.cross_entropy(logits, target, reduction="sum")
-        correct = correct + (logits.argmax(1) == target).sum()
-    return float(loss) / len(loaders.val), float(correct) / len(loaders.val)
+        tally.add(logits, plan.to_target(labels))
+    return tally.figures()
 
 
 def check_finite(state: TrainState) -> None:

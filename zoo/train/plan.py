@@ -1,4 +1,4 @@
-"""The configuration made into torch and timm pieces: device, precision, loss, optimizer, schedule."""
+"""The configuration made into torch and timm pieces: device, precision, mixing, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import torch
 
 from zoo.errors import OptionInvalid, first_line
 from zoo.shipped import Normalise
+from zoo.train.mix import make_mixer
+from zoo.train.transfer import Transfer
 
 if TYPE_CHECKING:
     import numpy as np
     from timm.scheduler import CosineLRScheduler
 
     from zoo.config import TrainConfig
+    from zoo.data.cache import Asked
+    from zoo.data.splits import Rule
     from zoo.preprocess import Preprocess
+    from zoo.train.mix import Mixer
     from zoo.train.state import TrainState
+    from zoo.train.task import Task
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
@@ -32,6 +38,10 @@ class Chosen:
     layout: Layout
     threads: int
     """Of PyTorch on the CPU: another number gives other bits."""
+    cache: Asked = "off"
+    """Where decoded images are kept; with a cache they are scaled down first, which gives other batches."""
+    split_rule: Rule | None = None
+    """By what images were told apart when splits were cut; None until they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +55,10 @@ class Plan:
     device: torch.device
     precision: Precision
     layout: Layout
-    loss: torch.nn.Module
+    task: Task
+    mixer: Mixer | None
     normalise: Normalise
+    transfer: Transfer
     schedule: CosineLRScheduler
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -57,8 +69,16 @@ class Plan:
 
     def to_input(self, images: np.ndarray) -> torch.Tensor:
         """Move uint8 [N, H, W, 3] to the device and normalise it there to float32 [N, 3, H, W]."""
-        pixels: torch.Tensor = self.normalise(torch.from_numpy(images).to(self.device, non_blocking=True))
+        pixels: torch.Tensor = self.normalise(self.transfer(images))
         return pixels if self.layout == "nhwc" else pixels.contiguous()
+
+    def to_target(self, labels: np.ndarray) -> torch.Tensor:
+        """Move a batch's labels to the device, as the task's loss takes them."""
+        return self.task.target(labels).to(self.device, non_blocking=True)
+
+    def mix(self, images: torch.Tensor, target: torch.Tensor, state: TrainState) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mix a batch of input as the state's step draws it; the same batch where nothing is mixed."""
+        return self.mixer(images, target, state.epoch, state.step) if self.mixer else (images, target)
 
     def set_learning_rates(self, state: TrainState) -> None:
         """Give each parameter group of the optimizer the rate of the state's step."""
@@ -83,7 +103,8 @@ def choose(config: TrainConfig) -> Chosen:
     layout = (
         config.layout if config.layout != "auto" else ("nchw" if precision == "fp32" and device == "cpu" else "nhwc")
     )
-    return Chosen(device=device, precision=precision, layout=layout, threads=config.threads or torch.get_num_threads())
+    threads = config.threads or torch.get_num_threads()
+    return Chosen(device=device, precision=precision, layout=layout, threads=threads, cache=config.cache)
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -97,11 +118,20 @@ def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.O
 
 
 def make_plan(
-    config: TrainConfig, chosen: Chosen, preprocess: Preprocess, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+    config: TrainConfig,
+    chosen: Chosen,
+    preprocess: Preprocess,
+    optimizer: torch.optim.Optimizer,
+    steps_per_epoch: int,
+    task: Task,
 ) -> Plan:
-    """Put the pieces together; the schedule is counted in steps: linear warm-up, then a cosine to 1 % of the rate."""
+    """Put the pieces together, the task's loss moved to the device.
+
+    The schedule is counted in steps: linear warm-up, then a cosine to 1 % of the rate.
+    """
     from timm.scheduler import CosineLRScheduler
 
+    task.loss.to(chosen.device)
     steps = max(2, config.epochs * steps_per_epoch)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
     schedule = CosineLRScheduler(
@@ -121,8 +151,10 @@ def make_plan(
         device=torch.device(chosen.device),
         precision=chosen.precision,
         layout=chosen.layout,
-        loss=torch.nn.CrossEntropyLoss(label_smoothing=config.label_smoothing).to(chosen.device),
+        task=task,
+        mixer=make_mixer(config, task),
         normalise=Normalise(preprocess.mean, preprocess.std).to(chosen.device),
+        transfer=Transfer(torch.device(chosen.device)),
         schedule=schedule,
     )
 

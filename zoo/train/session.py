@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ import torch
 
 from zoo.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
 from zoo.data.augment import augmentation_maker, find_augmentation
-from zoo.data.loader import TrainLoader, worker_count
-from zoo.data.prepared import PreparedData, prepare
 from zoo.data.source import locate, open_dataset
 from zoo.errors import (
     CheckpointInvalid,
@@ -22,19 +20,24 @@ from zoo.errors import (
     TrainingFailed,
     first_line,
 )
-from zoo.evaluate.metrics import classification_metrics
+from zoo.evaluate.metrics import metrics_of
 from zoo.evaluate.report import render_report
 from zoo.evaluate.score import eager, probabilities
 from zoo.files import write_text
+from zoo.labels import tune_thresholds
 from zoo.licenses import refuse_license
 from zoo.model import BackboneRequest, build_backbone, parameter_count
 from zoo.run import Run, RunRecord, now
 from zoo.tracking import check_trackers, make_trackers
 from zoo.train.allowed import licenses_of, refuse_before_download
-from zoo.train.loop import EpochResult, Loaders, fit
+from zoo.train.loop import EpochResult, fit
+from zoo.train.material import Material, gather
+from zoo.train.mix import refuse_odd_batches
 from zoo.train.plan import Chosen, Plan, choose, make_optimizer, make_plan
 from zoo.train.state import TrainState, make_state, read_checkpoint
+from zoo.train.task import make_task
 from zoo.train.watch import Watch
+from zoo.train.weighting import check_weights, class_weights
 from zoo.versions import git_commit, versions
 from zoo.weights import load_weights, save_weights
 
@@ -42,22 +45,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from zoo.catalogue import Catalogue
+    from zoo.data.prepared import PreparedData
     from zoo.installed import Plugin
     from zoo.plugin import Dataset
     from zoo.preprocess import Preprocess
+    from zoo.train.loop import Loaders
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Parts:
     """What a run is made of, once everything was found."""
 
-    data: PreparedData
+    material: Material
     backbone: torch.nn.Module
-    preprocess: Preprocess
     chosen: Chosen
-    loaders: Loaders
+    weights: dict[str, float]
+    """Class -> what it weighs in the training loss; empty if all weigh the same."""
     plugins: dict[str, Plugin]
     """Kind -> what the run's names meant."""
+
+    @property
+    def data(self) -> PreparedData:
+        """The images, screened and split."""
+        return self.material.data
+
+    @property
+    def loaders(self) -> Loaders:
+        """Where batches come from."""
+        return self.material.loaders
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the device does to an image."""
+        return self.material.loaders.preprocess
 
     @property
     def owners(self) -> dict[str, str]:
@@ -109,9 +129,11 @@ def resume_run(
     origins = dict(about["origins"])
     origins.update({name: "resume" for name in RESUME_MAY_CHANGE if getattr(config, name) != about["config"][name]})
     resolved = Resolved(config=config, origins=origins)
-    parts = _find_parts(
-        catalogue, config.model_copy(update={"pretrained": False, "weights": ""}), Chosen(**about["chosen"]), watch
-    )
+    # What the backbone began with and what classes weigh stands in the checkpoint; their files may be gone.
+    rest = config.model_copy(update={"pretrained": False, "weights": "", "class_weights": ""})
+    parts = _find_parts(catalogue, rest, Chosen(**{"split_rule": "rank", **about["chosen"]}), watch)
+    parts = replace(parts, weights=about.get("class_weights", {}))
+    parts.loaders.train.faults.found.update(about.get("broken", {}))
     if parts.data.fingerprint != about["fingerprint"]:
         raise DatasetInvalid(
             f"dataset {config.dataset!r} has changed since {run.path} began; restore it, or train anew"
@@ -131,6 +153,8 @@ def check_names(catalogue: Catalogue, config: TrainConfig) -> None:
     catalogue.backbone(config.model)
     augmentation_maker(catalogue, config.augment, config.augment_options, (32, 32))()
     locate(catalogue, config.dataset, config.dataset_options)
+    check_weights(config.class_weights)
+    refuse_odd_batches(config, config.batch_size)
     for make in check_trackers(catalogue, config.trackers, config.tracker_options).values():
         make()
 
@@ -148,31 +172,24 @@ def _find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     if dataset.license:
         refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
+    check_weights(config.class_weights, dataset.classes)
     # The model comes before the first look at the images: missing weights should be told at once.
     backbone, preprocess = _backbone(catalogue, config, dataset)
-    data = prepare(dataset, config.dataset, seed=config.seed, progress=watch.screening)
-    for image, fault in list(data.skipped.items())[:5]:
-        watch.note(f"left out: {image} {fault}")
-    if len(data.skipped) > 5:
-        watch.note(f"left out: {len(data.skipped)} images in all; run.json names every one")
-    workers = worker_count(config.workers)
-    train = TrainLoader(
-        split=data.splits["train"],
-        augmentation=augmentation_maker(catalogue, config.augment, config.augment_options, preprocess.size),
-        size=preprocess.size,
-        batch_size=min(config.batch_size, len(data.splits["train"])),
-        seed=config.seed,
-        workers=workers,
-    )
-    loaders = Loaders(train=train, val=data.splits["val"], preprocess=preprocess, workers=workers)
+    material = gather(catalogue, config, dataset, preprocess, chosen, watch)
+    refuse_odd_batches(config, material.loaders.train.batch_size)
     return _Parts(
-        data=data,
+        material=material,
         backbone=backbone,
-        preprocess=preprocess,
-        chosen=chosen,
-        loaders=loaders,
+        chosen=replace(chosen, cache=material.cache_mode, split_rule=material.data.rule),
+        weights=_weights(config, material.data),
         plugins=_plugins(catalogue, config),
     )
+
+
+def _weights(config: TrainConfig, data: PreparedData) -> dict[str, float]:
+    if not config.class_weights:
+        return {}
+    return class_weights(config.class_weights, data.splits["train"].labels, data.classes)
 
 
 def _backbone(catalogue: Catalogue, config: TrainConfig, dataset: Dataset) -> tuple[torch.nn.Module, Preprocess]:
@@ -201,7 +218,13 @@ def _set_up(parts: _Parts, config: TrainConfig) -> tuple[TrainState, Plan]:
     model = parts.backbone.to(parts.chosen.device).to(memory_format=layout)
     optimizer = make_optimizer(model, config)
     state = make_state(model, optimizer, ema_decay=config.ema_decay, fp16=parts.chosen.precision == "fp16")
-    return state, make_plan(config, parts.chosen, parts.preprocess, optimizer, len(parts.loaders.train))
+    task = make_task(
+        len(parts.data.classes),
+        multi_label=parts.data.multi_label,
+        smoothing=config.label_smoothing,
+        weights=torch.tensor(list(parts.weights.values())) if parts.weights else None,
+    )
+    return state, make_plan(config, parts.chosen, parts.preprocess, optimizer, len(parts.loaders.train), task)
 
 
 def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
@@ -211,6 +234,9 @@ def _about(resolved: Resolved, parts: _Parts) -> dict[str, Any]:
         "chosen": asdict(parts.chosen),
         "fingerprint": parts.data.fingerprint,
         "classes": list(parts.data.classes),
+        "class_weights": parts.weights,
+        # Not a copy: what turns out to be broken later is saved as well.
+        "broken": parts.loaders.train.faults.found,
         "plugins": parts.owners,
     }
 
@@ -226,7 +252,7 @@ def _train_and_finish(
         for result in _train(run, _about(resolved, parts), parts, going, watch):
             watch.epoch(result)
             trackers.epoch(result.to_json())
-        _finish(run, resolved, parts, going[0])
+        _finish(run, resolved, parts, going)
         metrics = run.record().metrics
     finally:
         trackers.end(metrics)
@@ -242,6 +268,7 @@ def _train(
     try:
         for result in fit(state, parts.loaders, plan, watch.step):
             _save_epoch(run, state, result, about)
+            parts.material.keep(watch)
             yield result
     except Interrupted as exc:
         state.save(run.checkpoint_file, about)
@@ -258,18 +285,24 @@ def _save_epoch(run: Run, state: TrainState, result: EpochResult, about: dict[st
     state.save(run.checkpoint_file, about)
 
 
-def _finish(run: Run, resolved: Resolved, parts: _Parts, state: TrainState) -> Run:
-    config, data = resolved.config, parts.data
+def _finish(run: Run, resolved: Resolved, parts: _Parts, going: tuple[TrainState, Plan]) -> Run:
+    config = resolved.config
+    parts = replace(parts, material=parts.material.settled())
+    data = parts.data
+    state, plan = going
+    thresholds, measured = _final_metrics(run, parts)
     record = RunRecord(
         model=config.model,
         dataset=config.dataset,
         classes=data.classes,
         multi_label=data.multi_label,
+        thresholds=thresholds,
+        class_weights=parts.weights,
         preprocess=parts.preprocess.to_json(),
         config=config.model_dump(mode="json"),
         origins=resolved.origins,
         chosen=asdict(parts.chosen),
-        metrics={"epochs": state.epoch, "best_val_top1": state.best_top1, **_final_metrics(run, parts)},
+        metrics={"epochs": state.epoch, f"best_val_{plan.task.watched}": state.best_score, **measured},
         versions=versions(list(parts.plugins.values())),
         plugins=parts.owners,
         seed=config.seed,
@@ -287,14 +320,16 @@ def _finish(run: Run, resolved: Resolved, parts: _Parts, state: TrainState) -> R
     return run
 
 
-def _final_metrics(run: Run, parts: _Parts) -> dict[str, Any]:
-    """Measure the best weights the way they ship: raw pixels in, fp32."""
+def _final_metrics(run: Run, parts: _Parts) -> tuple[dict[str, float], dict[str, Any]]:
+    """Measure the best weights the way they ship: raw pixels in, fp32; return thresholds tuned on val, and metrics."""
+    data = parts.data
     parts.backbone.load_state_dict(load_weights(run.best_file))
-    shipped = parts.preprocess.wrap(parts.backbone.eval(), multi_label=parts.data.multi_label).eval()
+    shipped = parts.preprocess.wrap(parts.backbone.eval(), multi_label=data.multi_label).eval()
     predict = eager(shipped, device=parts.chosen.device)
-    found = {}
-    for name in ("val", "test"):
-        split = parts.data.splits[name]
-        scores = probabilities(predict, split, parts.preprocess, workers=parts.loaders.workers)
-        found[name] = classification_metrics(split.labels, scores, parts.data.classes)
-    return found
+    scores = {
+        name: probabilities(predict, data.splits[name], parts.preprocess, workers=parts.loaders.workers)
+        for name in ("val", "test")
+    }
+    tuned = tune_thresholds(data.splits["val"].labels, scores["val"]) if data.multi_label else None
+    found = {name: metrics_of(data.splits[name].labels, scores[name], data.classes, tuned) for name in scores}
+    return dict(zip(data.classes, tuned.tolist(), strict=True)) if tuned is not None else {}, found

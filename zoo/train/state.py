@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
 
 SCHEMA = 1
+PLACE = {
+    "epoch": "epoch",
+    "step": "step",
+    # The name that checkpoints have had from the first, when every task was judged by top-1.
+    "best_top1": "best_score",
+    "best_loss": "best_loss",
+    "stale_epochs": "stale_epochs",
+}
+"""Key in a checkpoint -> attribute of the state."""
 
 
 @dataclass(kw_only=True)
@@ -32,7 +41,8 @@ class TrainState:
     """Whole epochs behind us."""
     step: int = 0
     """Steps done inside the current epoch."""
-    best_top1: float = -1.0
+    best_score: float = -1.0
+    """Of the figure that the task watches, in 0..1."""
     best_loss: float = float("inf")
     stale_epochs: int = 0
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
@@ -48,7 +58,7 @@ class TrainState:
         self.step += 1
 
     def means(self) -> tuple[float, float]:
-        """Return mean loss and top-1 of the current epoch so far."""
+        """Return mean loss and share of images that were right, of the current epoch so far."""
         loss, correct, images = self.totals.tolist()
         return loss / max(images, 1), correct / max(images, 1)
 
@@ -60,11 +70,11 @@ class TrainState:
         """Return the moving average where there is one, else the model."""
         return self.model if self.ema is None else self.ema.module
 
-    def end_epoch(self, val_top1: float, val_loss: float) -> bool:
-        """Go to the start of the next epoch; tell whether this one was the best: by top-1, then by loss."""
-        best = (val_top1, -val_loss) > (self.best_top1, -self.best_loss)
+    def end_epoch(self, score: float, val_loss: float) -> bool:
+        """Go to the start of the next epoch; tell whether this one was the best: by score, then by loss."""
+        best = (score, -val_loss) > (self.best_score, -self.best_loss)
         if best:
-            self.best_top1, self.best_loss = val_top1, val_loss
+            self.best_score, self.best_loss = score, val_loss
         self.stale_epochs = 0 if best else self.stale_epochs + 1
         self.epoch, self.step = self.epoch + 1, 0
         self.totals = torch.zeros_like(self.totals)
@@ -79,9 +89,7 @@ class TrainState:
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "place": {
-                name: getattr(self, name) for name in ("epoch", "step", "best_top1", "best_loss", "stale_epochs")
-            },
+            "place": {place: getattr(self, name) for place, name in PLACE.items()},
             "totals": self.totals.cpu(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -95,8 +103,8 @@ class TrainState:
             self.ema.module.load_state_dict(payload["ema"])
         self.optimizer.load_state_dict(payload["optimizer"])
         self.scaler.load_state_dict(payload["scaler"])
-        for name, value in payload["place"].items():
-            setattr(self, name, value)
+        for place, value in payload["place"].items():
+            setattr(self, PLACE[place], value)
         self.totals = payload["totals"]
         torch.set_rng_state(payload["rng"])
         if payload["cuda_rng"] and torch.cuda.is_available():

@@ -1,0 +1,105 @@
+"""What a run is made of, as data: screened, split, perhaps cached, and the loaders that read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.data.augment import augmentation_maker
+from zoo.data.cache import Cache, choose_mode
+from zoo.data.faults import Faults
+from zoo.data.loader import TrainLoader, worker_count
+from zoo.data.order import ORDERS
+from zoo.data.prepared import Recorded, Subset, prepare
+from zoo.data.screen import screen
+from zoo.errors import DatasetInvalid
+from zoo.train.loop import Loaders
+from zoo.train.transfer import allocator
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+    from zoo.config import TrainConfig
+    from zoo.data.cache import Mode
+    from zoo.data.prepared import PreparedData
+    from zoo.plugin import Dataset
+    from zoo.preprocess import Preprocess
+    from zoo.train.plan import Chosen
+    from zoo.train.watch import Watch
+
+MOST_TOLD = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The data of a run, and how it is read."""
+
+    data: PreparedData
+    cache: Cache | None
+    cache_mode: Mode
+    loaders: Loaders
+
+    def keep(self, watch: Watch) -> None:
+        """Write what the cache has only in memory so far; tell if it keeps no more."""
+        why = self.cache.flush() if self.cache else ""
+        if why:
+            watch.note(f"the cache keeps no more images, the rest is decoded in every epoch: {why}")
+
+    def settled(self) -> Material:
+        """Return it without images that training found broken; test images that nobody has read yet are read now."""
+        faults, test = self.loaders.train.faults, self.data.splits["test"]
+        if self.data.rule == "size":
+            assert isinstance(test.images, Subset)
+            looks = screen(test.images, f"{self.data.name}:test", "content")
+            for index, look in enumerate(looks):
+                if look.fault:
+                    faults.found.setdefault(test.images.name(index), look.fault)
+        return replace(self, data=self.data.without(faults.found))
+
+
+def gather(
+    catalogue: Catalogue, config: TrainConfig, dataset: Dataset, preprocess: Preprocess, chosen: Chosen, watch: Watch
+) -> Material:
+    """Make a dataset ready for a run.
+
+    Raises:
+        DatasetInvalid: the images are not fit to be trained on.
+    """
+    recorded = Recorded(rule=chosen.split_rule) if chosen.split_rule else None
+    data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded, progress=watch.screening)
+    _tell(data, watch)
+    limit = config.cache_limit * 1e9
+    mode = choose_mode(chosen.cache, data, preprocess, epochs=config.epochs, limit=limit)
+    cache = Cache(mode, limit, data, preprocess) if mode != "off" else None
+    workers, faults = worker_count(config.workers), Faults()
+    train = TrainLoader(
+        split=cache.train() if cache else data.splits["train"],
+        augmentation=augmentation_maker(catalogue, config.augment, config.augment_options, preprocess.size),
+        size=preprocess.size,
+        batch_size=min(config.batch_size, len(data.splits["train"])),
+        seed=config.seed,
+        workers=workers,
+        order=ORDERS[config.sampler],
+        allocate=allocator(torch.device(chosen.device)),
+        faults=faults,
+    )
+    val = cache.val() if cache else data.splits["val"]
+    loaders = Loaders(train=train, val=val, preprocess=preprocess, workers=workers)
+    return Material(data=data, cache=cache, cache_mode=mode, loaders=loaders)
+
+
+def _tell(data: PreparedData, watch: Watch) -> None:
+    """Note what the user should know of the data before it is trained on."""
+    for image, fault in list(data.skipped.items())[:MOST_TOLD]:
+        watch.note(f"left out: {image} {fault}")
+    if len(data.skipped) > MOST_TOLD:
+        watch.note(f"left out: {len(data.skipped)} images in all; run.json names every one")
+    if data.multi_label:
+        there = data.splits["val"].labels.sum(0, dtype=int) > 0
+        if not there.any():
+            raise DatasetInvalid(
+                f"no val image of dataset {data.name!r} has a label, so nothing can be judged; add some"
+            )
+        for name in (name for name, found in zip(data.classes, there, strict=True) if not found):
+            watch.note(f"no val image has label {name!r}: mAP leaves it out, and its threshold stays 0.5")
