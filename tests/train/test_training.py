@@ -11,7 +11,8 @@ import torch
 
 from zoo.cli.train import resolve_options
 from zoo.model import BackboneRequest, build_backbone
-from zoo.train.plan import choose, make_optimizer, make_plan
+from zoo.train.choose import choose
+from zoo.train.plan import make_optimizer, make_plan
 from zoo.train.state import make_state
 from zoo.train.task import make_task
 

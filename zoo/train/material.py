@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zoo.data.prepared import PreparedData
     from zoo.plugin import Dataset
     from zoo.preprocess import Preprocess
-    from zoo.train.plan import Chosen
+    from zoo.train.choose import Chosen
     from zoo.train.watch import Watch
 
 MOST_TOLD = 5

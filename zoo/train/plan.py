@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.errors import OptionInvalid, first_line
 from zoo.shipped import Normalise
 from zoo.train.mix import make_mixer
 from zoo.train.transfer import Transfer
@@ -18,30 +17,11 @@ if TYPE_CHECKING:
     from timm.scheduler import CosineLRScheduler
 
     from zoo.config import TrainConfig
-    from zoo.data.cache import Asked
-    from zoo.data.splits import Rule
     from zoo.preprocess import Preprocess
+    from zoo.train.choose import Chosen, Layout, Precision
     from zoo.train.mix import Mixer
     from zoo.train.state import TrainState
     from zoo.train.task import Task
-
-Precision = Literal["fp32", "bf16", "fp16"]
-Layout = Literal["nchw", "nhwc"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What `auto` came to on this machine; written into the run, and kept by a resume."""
-
-    device: str
-    precision: Precision
-    layout: Layout
-    threads: int
-    """Of PyTorch on the CPU: another number gives other bits."""
-    cache: Asked = "off"
-    """Where decoded images are kept; with a cache they are scaled down first, which gives other batches."""
-    split_rule: Rule | None = None
-    """By what images were told apart when splits were cut; None until they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,28 +63,6 @@ class Plan:
     def set_learning_rates(self, state: TrainState) -> None:
         """Give each parameter group of the optimizer the rate of the state's step."""
         self.schedule.step_update(state.global_step(self.steps_per_epoch))
-
-
-def choose(config: TrainConfig) -> Chosen:
-    """Replace every `auto` by what this machine does best.
-
-    Raises:
-        OptionInvalid: a device that is not there.
-    """
-    device = config.device if config.device != "auto" else _best_device()
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as exc:
-        raise OptionInvalid(f"--device {device} cannot be used here: {first_line(exc)}; try --device cpu") from exc
-    precision = config.precision if config.precision != "auto" else ("bf16" if _has_bf16(device) else "fp32")
-    if precision == "fp16" and device == "cpu":
-        raise OptionInvalid("--precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
-    # Pixels arrive channels last, and that is the faster layout for convolutions wherever bf16 is (measured).
-    layout = (
-        config.layout if config.layout != "auto" else ("nchw" if precision == "fp32" and device == "cpu" else "nhwc")
-    )
-    threads = config.threads or torch.get_num_threads()
-    return Chosen(device=device, precision=precision, layout=layout, threads=threads, cache=config.cache)
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -157,17 +115,3 @@ def make_plan(
         transfer=Transfer(torch.device(chosen.device)),
         schedule=schedule,
     )
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _has_bf16(device: str) -> bool:
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False

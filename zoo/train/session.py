@@ -30,10 +30,11 @@ from zoo.model import BackboneRequest, build_backbone, parameter_count
 from zoo.run import Run, RunRecord, now
 from zoo.tracking import check_trackers, make_trackers
 from zoo.train.allowed import licenses_of, refuse_before_download
+from zoo.train.choose import Chosen, choose
 from zoo.train.loop import EpochResult, fit
 from zoo.train.material import Material, gather
 from zoo.train.mix import refuse_odd_batches
-from zoo.train.plan import Chosen, Plan, choose, make_optimizer, make_plan
+from zoo.train.plan import Plan, make_optimizer, make_plan
 from zoo.train.state import TrainState, make_state, read_checkpoint
 from zoo.train.task import make_task
 from zoo.train.watch import Watch
