@@ -28,6 +28,7 @@ LAYERS = (
         "zoo.data.checkup",
         "zoo.evaluate",
         "zoo.train",
+        "zoo.tune",
         "zoo.proof",
         "zoo.export",
         "zoo.reproof",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -12,7 +13,6 @@ from zoo.errors import OptionInvalid, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from zoo.catalogue import BackboneChoice
     from zoo.registry import Registry
@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""
 
+Loss = Literal["auto", "cross_entropy", "focal", "bce"]
+ClipMode = Literal["norm", "value", "agc"]
+
 BALANCED = "balanced"
 """What `class_weights` says for weights from the training labels; anything else is a file."""
 
-RESUME_MAY_CHANGE = frozenset({"epochs", "workers", "patience", "cache_limit"})
+RESUME_MAY_CHANGE = frozenset(
+    {"epochs", "workers", "patience", "cache_limit", "checkpoint_minutes", "checkpoint_steps"}
+)
 """Options that a resumed run may take anew; any other would make it a different run."""
 
 
@@ -40,14 +45,48 @@ class TrainConfig(BaseModel):
     augment_options: dict[str, Any] = {}
     image_size: Annotated[int, Field(ge=0, le=4096)] = 0
     """Pixels of the square input; 0 means the backbone's own."""
+    image_size_start: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Pixels in the first epoch, from which they grow to the input's, in steps of 32; 0 means that all are full."""
+    image_size_growth: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Share of the epochs in which they grow."""
     pretrained: bool = True
     weights: str = ""
     """A local weights file, instead of the hub's."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] | Literal["auto"] = 64
+    """Images a batch; auto: the most that fit into memory, and leave an epoch some steps."""
     lr: Annotated[float, Field(gt=0, le=100)] = 5e-4
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    """Of weights; norms and biases are spared."""
+    optimizer: str = "adamw"
+    """Any that timm's factory knows: adamw, sgd (with Nesterov's momentum; the plain one is called momentum), adam,
+    rmsprop, lion, lamb, muon and many more."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of optimizers that have one, such as sgd and rmsprop."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the learning rate is multiplied by with each layer below the classifier; 1 means that all have the same."""
+    schedule: Literal["cosine", "step", "plateau", "onecycle", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up; onecycle has its own, over 30 % of the steps."""
+    decay_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs between two steps of schedule step (0: a third of all), or without a better validation figure before
+    schedule plateau lowers the rate (0: a tenth of all, at least 2)."""
+    decay_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """What schedules step and plateau multiply the rate by."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Epochs in which the learning rate rises from a hundredth to its peak."""
+    freeze: Literal["", "backbone"] = ""
+    """"backbone": all but the classifier stand still, the statistics of norms too."""
+    unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
+    """Epochs after which what was frozen moves; 0 means never."""
+    probe: bool = False
+    """Fit a linear classifier, once, to features of the unchanged backbone: a baseline without training."""
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the features dropped before the classifier, by backbones that can; 0 leaves it to the backbone."""
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the residual branches dropped (stochastic depth), by backbones that can; 0 leaves it to the backbone."""
+    loss: Loss = "auto"
+    """auto: cross_entropy where an image has one label, bce where it has several. focal and bce see each class as
+    a question of its own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Towards all classes alike; of a multi-label dataset towards 0.5."""
     class_weights: str = ""
@@ -59,11 +98,22 @@ class TrainConfig(BaseModel):
     mix_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the batches that are mixed, where mixup or cutmix is on."""
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
-    """Largest gradient norm; 0 means no clipping."""
+    """Largest gradient, as `clip_mode` measures it; 0 means no clipping."""
+    clip_mode: ClipMode = "norm"
+    """What is limited: the norm of the whole gradient, each value of it, or (agc) its norm over the weights' own."""
+    accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Batches whose gradients are averaged for one step of the optimizer."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Of the weights' moving average; 0 means none."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Epochs without a better validation top-1 (multi-label: mAP) before training stops; 0 means never."""
+    """Epochs without a better validation figure before training stops; 0 means never."""
+    monitor: str = ""
+    """The validation figure that chooses the best epoch: loss, top1, top5, macro_f1, macro_recall, map, exact and so
+    on; empty means top1, and map where an image has several labels."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
+    """Between two checkpoints, at most; one is written after each epoch in any case. 0 means no others."""
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of an epoch between two checkpoints; 0 means that only time counts."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     """Which images an epoch shows: each once, or drawn so that all classes come as often."""
@@ -78,12 +128,20 @@ class TrainConfig(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    compile: bool = False
+    """Compile the forward and backward pass of training with torch.compile: minutes at first, steps faster after."""
     trackers: tuple[str, ...] = ()
     """Who hears of the run while it trains."""
     tracker_options: dict[str, Any] = {}
     """KEY for the only tracker, NAME.KEY among several."""
     license_allow: tuple[str, ...] = ()
     """Licences (SPDX) that code, weights and data may have; none means any."""
+
+    @property
+    def all_backbone_options(self) -> dict[str, Any]:
+        """The backbone's options, with the rates of dropping that have a name of their own here."""
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        return {**{name: rate for name, rate in rates.items() if rate}, **self.backbone_options}
 
     @field_validator("trackers", "license_allow", mode="before")
     @classmethod
@@ -130,13 +188,14 @@ def model_layer(choice: BackboneChoice) -> Layer:
 
 
 def recipe_layers(registry: Registry, name: str, *, _below: tuple[str, ...] = ()) -> list[Layer]:
-    """Return a recipe and all that it extends, the most general first.
+    """Return a recipe (of the registry, or a file if it ends in .toml) and all that it extends, the most general first.
 
     Raises:
         UnknownName: no such recipe.
-        OptionInvalid: recipes that extend each other in a circle.
+        OptionInvalid: a file that cannot be read; recipes that extend each other in a circle.
     """
-    if name not in registry.recipes:
+    file = name if name.endswith(".toml") else ""
+    if not file and name not in registry.recipes:
         close = difflib.get_close_matches(name, registry.recipes, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(registry.recipes)}"
         raise UnknownName(f"no recipe is named {name!r}; {hint}")
@@ -144,15 +203,15 @@ def recipe_layers(registry: Registry, name: str, *, _below: tuple[str, ...] = ()
         raise OptionInvalid(
             f"recipe {name!r} extends itself through {' and '.join(_below)}; break that circle in registry.toml"
         )
-    values = dict(registry.recipes[name])
+    values = dict(file_layer(Path(file), "--recipe")[1] if file else registry.recipes[name])
     values.pop("description", None)
     parent = values.pop("extends", None)
     below = recipe_layers(registry, parent, _below=(*_below, name)) if parent else []
     return [*below, (f"recipe {name}", values)]
 
 
-def file_layer(path: Path) -> Layer:
-    """Read `--config FILE`, a TOML file of options.
+def file_layer(path: Path, flag: str = "--config") -> Layer:
+    """Read `--config FILE` or `--recipe FILE`, a TOML file of options.
 
     Raises:
         OptionInvalid: missing, or not TOML.
@@ -160,9 +219,9 @@ def file_layer(path: Path) -> Layer:
     try:
         return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
-        raise OptionInvalid(f"--config {path}: cannot be read: {exc.strerror}") from exc
+        raise OptionInvalid(f"{flag} {path}: cannot be read: {exc.strerror}") from exc
     except ValueError as exc:
-        raise OptionInvalid(f"--config {path}: not valid TOML: {exc}") from exc
+        raise OptionInvalid(f"{flag} {path}: not valid TOML: {exc}") from exc
 
 
 def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(
+    path: Path, write: Callable[[BinaryIO], object], *, before: Callable[[], object] = lambda: None
+) -> None:
     """Call `write` with an open temporary file beside `path`, flush it to the disk, then rename it to `path`.
+
+    Args:
+        path: The file.
+        write: Gets the temporary file.
+        before: Called when all is on the disk, before the name changes hands.
 
     Raises:
         EnvironmentBroken: the disk is full or the folder cannot be written; an older `path` is untouched.
@@ -33,6 +40,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             part.chmod(0o644)
+            before()
             part.replace(path)
             sync_folder(path.parent)
         finally:

@@ -166,10 +166,11 @@ class CropsFirst(Protocol):
     def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw top, left, bottom, right (the last two outside), in pixels, of the part that is wanted of an image."""
 
-    def finish(self, *, image: np.ndarray) -> Mapping[str, Any]:
+    def finish(self, *, image: np.ndarray, out: np.ndarray | None = None) -> Mapping[str, Any]:
         """Do the rest to that part, RGB uint8 [h, w, 3]; return {"image": uint8 [height, width, 3]}.
 
-        A large part comes at a half, a quarter or an eighth of its resolution, never smaller than the result.
+        A large part comes at a half, a quarter or an eighth of its resolution, never smaller than the result. `out` is
+        memory of the result's shape that may be used for it, or for anything on the way.
         """
 
 

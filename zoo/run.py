@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.config import TrainConfig
-from zoo.errors import CheckpointInvalid, RunInvalid
-from zoo.files import write_json
+from zoo.errors import CheckpointInvalid, EnvironmentBroken, RunInvalid
+from zoo.files import write_json, write_text
 from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     import torch
 
     from zoo.catalogue import Catalogue
@@ -66,6 +69,7 @@ class Run:
         self.metrics_file = path / "metrics.jsonl"
         self.best_file = path / "best.safetensors"
         self.checkpoint_file = path / "last.ckpt"
+        self.previous_checkpoint_file = path / "previous.ckpt"
         self.report_file = path / "report.html"
         self.export_folder = path / "export"
 
@@ -94,6 +98,59 @@ class Run:
         if not self.best_file.is_file():
             raise RunInvalid(f"{self.best_file} is missing; put it back or train again")
         return record
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; a process that dies lets go of it.
+
+        Raises:
+            RunInvalid: another process is training here.
+            EnvironmentBroken: the folder cannot be written.
+        """
+        import filelock
+
+        file = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(file, timeout=0)
+            lock.acquire()
+        except filelock.Timeout as exc:
+            raise RunInvalid(
+                f"{self.path} is being trained by another process; wait for it, or train under another --name"
+            ) from exc
+        except OSError as exc:
+            raise EnvironmentBroken(
+                f"cannot write {self.path}: {exc.strerror or exc}; free space or choose another place"
+            ) from exc
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink()
+            lock.release()
+
+    def add_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add one epoch's line to metrics.jsonl."""
+        try:
+            with self.metrics_file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as exc:
+            raise EnvironmentBroken(
+                f"cannot write {self.metrics_file}: {exc.strerror or exc}; free space or choose another place"
+            ) from exc
+
+    def restore_metrics(self, history: Sequence[Mapping[str, Any]], epochs: int) -> None:
+        """Make metrics.jsonl what the checkpoint knows: no line more, none less, none cut off.
+
+        Args:
+            history: The lines; none in checkpoints of the first runs, whose file is cut to `epochs` instead.
+            epochs: How many are complete.
+        """
+        found = self.metrics_file.read_text() if self.metrics_file.is_file() else ""
+        lines = [json.dumps(line) for line in history] or found.splitlines()[:epochs]
+        wanted = "".join(f"{line}\n" for line in lines)
+        if found != wanted:
+            write_text(self.metrics_file, wanted)
 
     def write_record(self, record: RunRecord) -> None:
         """Declare the run finished; the last file that training writes."""

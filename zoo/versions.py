@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zoo.installed import Plugin
 
 PACKAGES = ("edgezoo", "torch", "timm", "albumentations", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
@@ -24,6 +26,15 @@ def versions(plugins: list[Plugin]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def changed_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return one line for each package that a run began with in another version."""
+    return [
+        f"{name} was {version} when this run began, is {now.get(name, 'not installed')}: the end may differ"
+        for name, version in before.items()
+        if now.get(name) != version
+    ]
 
 
 def git_commit() -> str:

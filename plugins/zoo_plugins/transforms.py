@@ -42,10 +42,10 @@ class CropFirst(A.Compose):  # type: ignore[misc]
         """Draw the part of an image of that size, in pixels, which `finish` is to get."""
         return self.crop(height, width, self.py_random)
 
-    def finish(self, *, image: np.ndarray) -> dict[str, Any]:
+    def finish(self, *, image: np.ndarray, out: np.ndarray | None = None) -> dict[str, Any]:
         """Do to RGB uint8 [h, w, 3], the part that was chosen, what remains to be done."""
         # Not as a transform: albumentations would copy the part beforehand.
-        done: dict[str, Any] = super().__call__(image=resize(image, *self.size))
+        done: dict[str, Any] = super().__call__(image=resize(image, *self.size, out))
         return done
 
     def __call__(self, *args: Any, image: np.ndarray, **kwargs: Any) -> dict[str, Any]:
@@ -107,8 +107,8 @@ class RandomArea:
         return Cover(1000, round(1000 * aspect))(height, width, draw)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return RGB uint8 [height, width, 3].
+def resize(image: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Return RGB uint8 [height, width, 3], in `out` if it is given.
 
     Halving by area and one linear step cost 0.3 ms for a crop of 1500 x 800 pixels, the full area filter 2.9 ms.
     """
@@ -117,7 +117,11 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
         rows, columns = rows // 2, columns // 2
         image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
     if (rows, columns) == (height, width):
-        return image.copy()
+        if out is None:
+            return image.copy()
+        out[:] = image
+        return out
     # Only where an image becomes much larger is the smoother kernel worth three times the time.
     much_larger = 2 * rows <= height and 2 * columns <= width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if much_larger else cv2.INTER_LINEAR)
+    kernel = cv2.INTER_CUBIC if much_larger else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), dst=out, interpolation=kernel)

@@ -243,6 +243,7 @@ def test_splits_can_be_named(tmp_path: Path) -> None:
     assert "twice" in refusal(tmp_path / "root", name=place, train_split="full", val_split="full")
 
 
+@pytest.mark.slow
 def test_once_prepared_neither_datasets_nor_a_process_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +437,7 @@ def test_a_dataset_on_the_hub_is_fetched_once_and_kept_below_the_root(hub: Hub, 
     assert not [asked for asked in hub.asked if asked.startswith("GET") and asked.endswith(".parquet")]
 
 
+@pytest.mark.slow
 def test_what_the_hub_lacks_is_told(hub: Hub, tmp_path: Path) -> None:
     assert "someone/other" in refusal(tmp_path / "root", name="someone/other")
     hub.files["pictures.py"] = b"raise SystemExit('ran')"

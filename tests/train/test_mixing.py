@@ -14,9 +14,10 @@ from zoo.cli.train import resolve_options
 from zoo.errors import EnvironmentBroken, Interrupted, OptionInvalid
 from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
-from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches
 from zoo.train.choose import choose
-from zoo.train.plan import make_optimizer, make_plan
+from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches
+from zoo.train.optimizer import make_optimizer
+from zoo.train.plan import make_plan
 from zoo.train.session import resume_run, start_run
 from zoo.train.state import make_state
 from zoo.train.task import make_task

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from zoo.cli.train import resolve_options
-from zoo.errors import CheckpointInvalid, DatasetInvalid, EnvironmentBroken, Interrupted, TrainingFailed
+from zoo.errors import CheckpointInvalid, DatasetInvalid, EnvironmentBroken, Interrupted, RunInvalid, TrainingFailed
 from zoo.run import Run
+from zoo.train.checkpoint import Checkpoints
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 
@@ -78,6 +79,25 @@ def test_a_resumed_run_ends_in_the_same_bits(
     assert resumed.record().metrics == whole.record().metrics
 
 
+def test_a_run_can_be_stopped_while_it_is_validated(catalogue: Catalogue, whole: Run, tmp_path: Path) -> None:
+    path = tmp_path / "stopped"
+    places: list[tuple[int, int]] = []
+
+    class StopInValidation(Watch):
+        def step(self, state: TrainState) -> None:
+            places.append((state.epoch, state.step))
+            if places.count(places[-1]) == 3 and state.epoch == 1:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        start_run(catalogue, options(catalogue), path, StopInValidation())
+    last = max(step for epoch, step in places if epoch == 1)
+    assert places[-3:] == [(1, last)] * 3
+    resumed = resume_run(catalogue, Run(path), lambda saved: saved)
+    assert resumed.best_file.read_bytes() == whole.best_file.read_bytes()
+    assert resumed.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+
+
 def test_workers_do_not_change_the_weights(catalogue: Catalogue, whole: Run, tmp_path: Path) -> None:
     other = start_run(catalogue, options(catalogue, workers=0), tmp_path / "other")
     assert other.best_file.read_bytes() == whole.best_file.read_bytes()
@@ -115,10 +135,91 @@ def test_resume_refuses_data_that_has_changed(
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_cut_checkpoint_is_told_in_one_line(catalogue: Catalogue, stopped: Run, share: float) -> None:
-    data = stopped.checkpoint_file.read_bytes()
-    stopped.checkpoint_file.write_bytes(data[: int(len(data) * share)])
+    for file in (stopped.checkpoint_file, stopped.previous_checkpoint_file):
+        os.truncate(file, int(file.stat().st_size * share))
+    with pytest.raises(CheckpointInvalid, match=r"previous\.ckpt"):
+        resume_run(catalogue, stopped, lambda saved: saved)
+    stopped.previous_checkpoint_file.unlink()
     with pytest.raises(CheckpointInvalid, match=r"last\.ckpt"):
         resume_run(catalogue, stopped, lambda saved: saved)
+
+
+def test_the_checkpoint_before_stands_in_for_a_damaged_one(catalogue: Catalogue, whole: Run, stopped: Run) -> None:
+    os.truncate(stopped.checkpoint_file, 1000)
+    heard: list[str] = []
+
+    class Listen(Watch):
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+    resumed = resume_run(catalogue, stopped, lambda saved: saved, Listen())
+    assert "going on from previous.ckpt" in heard[0]
+    assert resumed.best_file.read_bytes() == whole.best_file.read_bytes()
+    assert resumed.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+
+
+def test_checkpoints_come_by_steps_and_by_time(
+    catalogue: Catalogue, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[int, int]] = []
+    write = Checkpoints.write
+
+    def note(self: Checkpoints, state: TrainState) -> None:
+        written.append((state.epoch, state.step))
+        write(self, state)
+
+    monkeypatch.setattr(Checkpoints, "write", note)
+    run = start_run(catalogue, options(catalogue, epochs=1, checkpoint_steps=9), tmp_path / "steps")
+    assert written == [(0, 0), (0, 9), (0, 18), (1, 0)]
+    written.clear()
+    start_run(catalogue, options(catalogue, epochs=1, checkpoint_minutes=1e-9), tmp_path / "time")
+    assert len(written) > 10
+    assert sorted(path.name for path in run.path.glob("*.ckpt")) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_weights_that_are_not_finite_never_reach_the_disk(catalogue: Catalogue, stopped: Run) -> None:
+    before = stopped.checkpoint_file.read_bytes()
+
+    class Spoil(Watch):
+        def step(self, state: TrainState) -> None:
+            next(state.model.parameters()).data.fill_(float("nan"))
+            raise Interrupted
+
+    with pytest.raises(TrainingFailed, match="NaN in epoch 2, at or before step 4"):
+        resume_run(catalogue, stopped, lambda saved: saved, Spoil())
+    assert stopped.checkpoint_file.read_bytes() == before
+
+
+def test_a_second_process_is_refused(catalogue: Catalogue, stopped: Run) -> None:
+    with stopped.locked(), pytest.raises(RunInvalid, match="another process"):
+        resume_run(catalogue, stopped, lambda saved: saved)
+    with stopped.locked():
+        pass
+    assert not list(stopped.path.glob(".*"))
+
+
+def test_another_version_is_told(catalogue: Catalogue, stopped: Run) -> None:
+    payload = torch.load(stopped.checkpoint_file, weights_only=True)
+    payload["about"]["versions"] |= {"timm": "0.1", "gone": "2.0"}
+    torch.save(payload, stopped.checkpoint_file)
+    heard: list[str] = []
+
+    class Listen(Watch):
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+    resume_run(catalogue, stopped, lambda saved: saved, Listen())
+    assert [line for line in heard if "timm was 0.1 when this run began" in line]
+    assert [line for line in heard if "gone was 2.0" in line and "not installed" in line]
+
+
+@pytest.mark.parametrize("damage", ["", '{"epoch": 1', '{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3}\n'])
+def test_metrics_come_out_whole_whatever_a_kill_left(
+    catalogue: Catalogue, whole: Run, stopped: Run, damage: str
+) -> None:
+    stopped.metrics_file.write_text(damage)
+    resumed = resume_run(catalogue, stopped, lambda saved: saved)
+    assert resumed.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
 
 
 def test_a_checkpoint_holds_no_code(stopped: Run) -> None:

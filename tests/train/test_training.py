@@ -12,7 +12,8 @@ import torch
 from zoo.cli.train import resolve_options
 from zoo.model import BackboneRequest, build_backbone
 from zoo.train.choose import choose
-from zoo.train.plan import make_optimizer, make_plan
+from zoo.train.optimizer import make_optimizer
+from zoo.train.plan import make_plan
 from zoo.train.state import make_state
 from zoo.train.task import make_task
 
@@ -68,7 +69,7 @@ def test_the_record_has_the_keys_that_outsiders_read(trained_run: Run) -> None:
     assert {"schema", "model", "dataset", "classes", "preprocess", "config", "metrics", "versions", "seed"} <= set(
         record
     )
-    assert record["chosen"].keys() == {"device", "precision", "layout", "threads", "cache", "split_rule"}
+    assert record["chosen"].keys() == {"device", "precision", "layout", "threads", "cache", "split_rule", "batch_size"}
     assert sum(record["dataset_sizes"].values()) == 1797
     assert record["licenses"]["data"] == "CC-BY-4.0"
     test = record["metrics"]["test"]

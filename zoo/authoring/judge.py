@@ -71,7 +71,8 @@ def judge(suite: Suite, scratch: Path, seconds: float, hear: Callable[[Verdict],
             _end(process)
     verdicts.read()
     why = _died(process.returncode) if ended else f"no answer within {seconds:g} s"
-    return verdicts.all(why, output.read_text()[-2000:])
+    # What pytest said last tells why it ended by itself; of one that was ended, the limit tells more.
+    return verdicts.all(why, output.read_text()[-2000:] if ended else why)
 
 
 class _Log:

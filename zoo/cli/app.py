@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import bench, data, doctor, evaluate, export, listing, plugin, predict, show, train, verify
+from zoo.cli import bench, data, doctor, evaluate, export, listing, plugin, predict, show, train, tune, verify
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
 
@@ -105,6 +105,7 @@ def main(
 
 
 app.command("train")(train.train_cli)
+app.command("tune")(tune.tune_cli)
 app.command("eval")(evaluate.eval_cli)
 app.command("export")(export.export_cli)
 app.command("verify")(verify.verify_cli)

@@ -73,7 +73,8 @@ class TrainProgress(Watch):
         self._began, self._first_step = time.monotonic(), state.global_step(steps_per_epoch)
         self._bars.update(self._run, total=epochs * steps_per_epoch, completed=self._first_step, visible=True)
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._take)
+            # A run that ran out of memory begins anew.
+            self._handlers.setdefault(number, signal.signal(number, self._take))
 
     def step(self, state: TrainState) -> None:
         """Move the training bar, or stop the run if a signal came."""
@@ -108,4 +109,4 @@ class TrainProgress(Watch):
 
 
 def _figures(found: dict[str, float]) -> str:
-    return "  ".join(f"{TITLES[key]} {figure(key, value)}" for key, value in found.items())
+    return "  ".join(f"{TITLES.get(key, key)} {figure(key, value)}" for key, value in found.items())

@@ -33,8 +33,36 @@ def train_cli(
     runs: Runs = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels of the input [default: the backbone's].")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[str | None, typer.Option(metavar="N|auto", help="Images a step; auto: what fits.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="Any of timm's: adamw, sgd, adam, rmsprop, lion and more.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Of the learning rate: cosine, step, plateau, onecycle or constant.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of weights; norms and biases are spared.")] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="Multiply the rate by this with each layer below the classifier.")
+    ] = None,
+    freeze: Annotated[str | None, typer.Option(help="backbone: train only the classifier.")] = None,
+    unfreeze_epoch: Annotated[
+        int | None, typer.Option(help="Epochs after which what was frozen trains too; 0 means never.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Fit a linear classifier to features computed once: a baseline in minutes.")
+    ] = False,
+    drop_rate: Annotated[float | None, typer.Option(help="Dropout before the classifier.")] = None,
+    drop_path_rate: Annotated[float | None, typer.Option(help="Stochastic depth.")] = None,
+    loss: Annotated[str | None, typer.Option(help="auto, cross_entropy, focal or bce.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Of the labels while training.")] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="Of the weights' moving average; 0 means none.")] = None,
+    clip_grad: Annotated[float | None, typer.Option(help="Largest gradient; 0 means no clipping.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches for one step of the optimizer.")] = None,
+    monitor: Annotated[
+        str | None, typer.Option(help="The validation figure that chooses the best epoch, for example macro_f1.")
+    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
     class_weights: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +83,8 @@ def train_cli(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe of registry.toml.", autocompletion=names("recipe"))
+        str | None,
+        typer.Option(help="A recipe of registry.toml, or a .toml file of one.", autocompletion=names("recipe")),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
@@ -67,6 +96,7 @@ def train_cli(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     layout: Annotated[str | None, typer.Option(help="auto, nchw or nhwc.")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the training step: pays in long runs.")] = False,
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")] = False,
     weights: Annotated[str | None, typer.Option(help="Start from a local weights file.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
@@ -108,6 +138,22 @@ def train_cli(
         "image_size": image_size,
         "batch_size": batch_size,
         "lr": lr,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "weight_decay": weight_decay,
+        "layer_decay": layer_decay,
+        "freeze": freeze,
+        "unfreeze_epoch": unfreeze_epoch,
+        "probe": probe or None,
+        "drop_rate": drop_rate,
+        "drop_path_rate": drop_path_rate,
+        "loss": loss,
+        "label_smoothing": label_smoothing,
+        "ema_decay": ema_decay,
+        "clip_grad": clip_grad,
+        "accumulate": accumulate,
+        "monitor": monitor,
+        "patience": patience,
         "class_weights": class_weights,
         "mixup": mixup,
         "cutmix": cutmix,
@@ -120,6 +166,7 @@ def train_cli(
         "device": device,
         "precision": precision,
         "layout": layout,
+        "compile": compile_ or None,
         "pretrained": False if no_pretrained else None,
         "weights": weights,
         "dataset_options": parse_pairs(dataset_option or [], "--dataset-option") or None,

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Batch = tuple[np.ndarray, np.ndarray]
 """uint8 [n, height, width, 3], and the labels."""
 MOST_WORKERS = 16
+FRESH: dict[str, Any] = {"bit_generator": "Philox", "buffer": np.zeros(4, np.uint64), "buffer_pos": 4}
+FRESH |= {"has_uint32": 0, "uinteger": 0}
+"""The rest of a Philox generator's state (Salmon et al., 2011) when nothing was drawn from it yet."""
 Step = TypeVar("Step")
 
 
@@ -106,11 +109,12 @@ class TrainLoader:
     def _batch(self, sampler: _Sampler, samples: list[list[int]], pixels: np.ndarray) -> Batch:
         used = []
         for row, sample in enumerate(samples):
-            image, index = sampler.draw(*sample)
+            image, index = sampler.draw(pixels[row], *sample)
             if image.dtype != np.uint8 or image.shape != pixels.shape[1:]:
                 got, wanted = list(image.shape), list(pixels.shape[1:])
                 raise ContractBroken(f"the augmentation returned {image.dtype} {got}, expected uint8 {wanted}")
-            pixels[row] = image
+            if not np.may_share_memory(image, pixels[row]):
+                pixels[row] = image
             used.append(index)
         return pixels[: len(used)], self.split.labels[used]
 
@@ -121,27 +125,37 @@ class _Sampler:
     def __init__(self, loader: TrainLoader) -> None:
         self.loader = loader
         self.augmentation = loader.augmentation()
+        self.bits = np.random.Philox(key=0)
+        self.numbers, self.random = np.random.Generator(self.bits), random.Random()
         # Asked once: a look at a protocol's methods costs as much as drawing the crop.
         self.crops = self.augmentation if isinstance(self.augmentation, CropsFirst) else None
 
-    def draw(self, epoch: int, index: int, repeat: int) -> tuple[np.ndarray, int]:
-        """Return the augmented image, and the index of the one that was used."""
+    def draw(self, out: np.ndarray, epoch: int, index: int, repeat: int) -> tuple[np.ndarray, int]:
+        """Return the augmented image, perhaps in `out`, and the index of the one that was used."""
         images, faults = self.loader.split.images, self.loader.faults
-        key = [self.loader.seed, epoch, index] + [repeat] * bool(repeat)
         for used in itertools.chain(range(index, len(images)), range(index)):
-            own = np.random.default_rng(key)
-            # One generator for all: `set_random_seed` would give every transform the same numbers, and so tie them.
-            self.augmentation.set_random_state(own, random.Random(int(own.integers(2**63))))
+            self._seed(epoch, index, repeat)
             try:
-                return self._augmented(images[used]), used
+                return self._augmented(images[used], out), used
             except ImageUnreadable as exc:
                 faults.note(images, used, exc)
         raise DatasetInvalid("no training image can be read any more; see whether its disk is still there")
 
-    def _augmented(self, image: Image) -> np.ndarray:
+    def _seed(self, epoch: int, index: int, repeat: int) -> None:
+        """Begin the sample's own stream of numbers: a counter-based generator needs no hashing for that."""
+        counter = np.array([0, repeat, index, epoch], np.uint64)
+        key = np.array([self.loader.seed, 0], np.uint64)
+        state: Any = {**FRESH, "state": {"counter": counter, "key": key}}
+        self.bits.state = state
+        # One generator for all: `set_random_seed` would give every transform the same numbers, and so tie them.
+        self.random.seed(int(self.numbers.integers(2**63)))
+        self.augmentation.set_random_state(self.numbers, self.random)
+
+    def _augmented(self, image: Image, out: np.ndarray) -> np.ndarray:
         done: Mapping[str, Any]
         if self.crops:
-            done = self.crops.finish(image=to_part(image, self.crops.choose_crop, self.loader.size))
+            part = to_part(image, self.crops.choose_crop, self.loader.size)
+            done = self.crops.finish(image=part, out=out)
         else:
             done = self.augmentation(image=to_rgb(image))
         pixels: np.ndarray = done["image"]

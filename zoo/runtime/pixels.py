@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import stat
 import warnings
 from typing import TYPE_CHECKING
@@ -56,9 +57,14 @@ def read_file(path: Path) -> bytes:
         PixelError: missing, not readable, or no regular file.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise PixelError("is not a regular file")
-        return path.read_bytes()
+        # Opened first and asked then, which is half the work; a pipe without a writer must not be waited for.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise PixelError("is not a regular file")
+            return file.read()
+    except IsADirectoryError as exc:
+        raise PixelError("is not a regular file") from exc
     except OSError as exc:
         raise PixelError(f"cannot be read: {exc.strerror or exc}") from exc
 

@@ -11,6 +11,7 @@ import torch
 
 from zoo.data.loader import evaluation_batches
 from zoo.errors import TrainingFailed
+from zoo.train.probe import fit_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,16 +84,21 @@ def fit(
     Raises:
         TrainingFailed: the loss is not finite.
     """
+    plan.schedule.load_state_dict(state.schedule)
     while state.epoch < plan.epochs and not (plan.patience and state.stale_epochs >= plan.patience):
         begin, first_step = time.perf_counter(), state.step
-        train = train_epoch(state, loaders.train, plan, after_step)
+        train = (_probe if plan.probe else train_epoch)(state, loaders, plan, after_step)
         seconds = time.perf_counter() - begin
         images = (len(loaders.train) - first_step) * loaders.train.batch_size
-        val = validate(state, loaders, plan)
-        best = state.end_epoch(val[plan.task.watched], val["loss"])
+        # The state of a finished epoch's last step can be saved as well as any: a signal need not wait for the rest.
+        val = validate(state, loaders, plan, lambda: after_step(state))
+        score = plan.task.score(val)
+        plan.schedule.end_epoch(score)
+        state.schedule = plan.schedule.state_dict()
+        best = state.end_epoch(score, val["loss"])
         yield EpochResult(
             epoch=state.epoch,
-            lr=state.optimizer.param_groups[0]["lr"],
+            lr=max(group["lr"] for group in state.optimizer.param_groups),
             train=train,
             val=val,
             seconds=seconds,
@@ -102,16 +108,19 @@ def fit(
 
 
 def train_epoch(
-    state: TrainState, loader: TrainLoader, plan: Plan, after_step: Callable[[TrainState], None]
+    state: TrainState, loaders: Loaders, plan: Plan, after_step: Callable[[TrainState], None]
 ) -> dict[str, float]:
     """Run the rest of the current epoch; return mean loss, and what the task counts, over all of it."""
-    state.model.train()
-    for images, labels in loader.epoch(state.epoch, start=state.step):
+    plan.freezing.begin_epoch(state.model, state.epoch)
+    for images, labels in loaders.train.epoch(state.epoch, start=state.step):
+        complete = plan.ends_group(state.step)
         loss, correct = train_step(state, images, labels, plan)
         state.count(loss, correct, len(labels))
         if state.step % CHECK_EVERY == 0:
             check_finite(state)
-        after_step(state)
+        # Within a group the gradient so far is nowhere but in memory.
+        if complete:
+            after_step(state)
     check_finite(state)
     mean_loss, right = state.means()
     return {"loss": mean_loss, plan.task.counted: right}
@@ -120,26 +129,51 @@ def train_epoch(
 def train_step(
     state: TrainState, images: np.ndarray, labels: np.ndarray, plan: Plan
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move the weights by one batch; return its mean loss and how many were right, still on the device."""
-    plan.set_learning_rates(state)
+    """Move the weights by one batch, or take its part of the gradient if there are more to come.
+
+    Returns:
+        Its mean loss and how many were right, still on the device.
+    """
+    if plan.begins_group(state.step):
+        plan.set_learning_rates(state)
+        state.optimizer.zero_grad(set_to_none=True)
     with plan.autocast():
-        pixels, target = plan.mix(plan.to_input(images), plan.to_target(labels), state)
-        logits = state.model(pixels)
+        pixels = plan.growth(plan.to_input(images), state.epoch)
+        pixels, target = plan.mix(pixels, plan.to_target(labels), state)
+        logits = (state.model if state.forward is None else state.forward)(pixels)
         loss = plan.task.loss(logits, target)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    if plan.clip_grad:
-        state.scaler.unscale_(state.optimizer)
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), plan.clip_grad)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    if state.ema is not None:
-        state.ema.update(state.model, step=state.global_step(plan.steps_per_epoch))
+    state.scaler.scale(loss / plan.group_size(state.step)).backward()
+    if plan.ends_group(state.step):
+        _move(state, plan)
     return loss.detach(), plan.task.right(logits.detach(), target).sum()
 
 
+def _move(state: TrainState, plan: Plan) -> None:
+    """Let the optimizer take the gradient, and the average follow."""
+    if plan.clip_grad:
+        state.scaler.unscale_(state.optimizer)
+        plan.clip(state.model)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.ema is not None:
+        state.ema.update(state.model, step=plan.updates(state))
+
+
+def _probe(
+    state: TrainState, loaders: Loaders, plan: Plan, after_step: Callable[[TrainState], None]
+) -> dict[str, float]:
+    """Fit the classifier in place of an epoch; the same figures, of training images as they are evaluated."""
+    logits, labels = fit_probe(state, loaders, plan, lambda: after_step(state))
+    tally = plan.task.tally()
+    tally.add(logits, plan.task.target(labels))
+    figures = tally.figures()
+    return {"loss": figures["loss"], plan.task.counted: figures[plan.task.counted]}
+
+
 @torch.no_grad()
-def validate(state: TrainState, loaders: Loaders, plan: Plan) -> dict[str, float]:
+def validate(
+    state: TrainState, loaders: Loaders, plan: Plan, after_batch: Callable[[], None] = lambda: None
+) -> dict[str, float]:
     """Return the task's figures of the weights that would be shipped, on the validation split."""
     model = state.weights_to_ship().eval()
     tally = plan.task.tally()
@@ -147,6 +181,7 @@ def validate(state: TrainState, loaders: Loaders, plan: Plan) -> dict[str, float
         with plan.autocast():
             logits = model(plan.to_input(images)).float()
         tally.add(logits, plan.to_target(labels))
+        after_batch()
     return tally.figures()
 
 

@@ -77,7 +77,7 @@ def gather(
         split=cache.train() if cache else data.splits["train"],
         augmentation=augmentation_maker(catalogue, config.augment, config.augment_options, preprocess.size),
         size=preprocess.size,
-        batch_size=min(config.batch_size, len(data.splits["train"])),
+        batch_size=min(chosen.batch_size, len(data.splits["train"])),
         seed=config.seed,
         workers=workers,
         order=ORDERS[config.sampler],

@@ -1,4 +1,4 @@
-"""The configuration made into torch and timm pieces: device, precision, mixing, optimizer, schedule."""
+"""The configuration made into what a step needs: device, precision, mixing, schedule, accumulation, freezing."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.errors import OptionInvalid
 from zoo.shipped import Normalise
+from zoo.train.freeze import Freezing
 from zoo.train.mix import make_mixer
+from zoo.train.optimizer import check_optimizer
+from zoo.train.resize import Growth, make_growth
+from zoo.train.schedule import make_schedule
 from zoo.train.transfer import Transfer
 
 if TYPE_CHECKING:
     import numpy as np
-    from timm.scheduler import CosineLRScheduler
 
-    from zoo.config import TrainConfig
+    from zoo.config import ClipMode, TrainConfig
     from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen, Layout, Precision
     from zoo.train.mix import Mixer
+    from zoo.train.schedule import Schedule
     from zoo.train.state import TrainState
     from zoo.train.task import Task
 
@@ -32,6 +37,9 @@ class Plan:
     steps_per_epoch: int
     patience: int
     clip_grad: float
+    clip_mode: ClipMode
+    accumulate: int
+    """Batches that one step of the optimizer takes its gradient from."""
     device: torch.device
     precision: Precision
     layout: Layout
@@ -39,7 +47,11 @@ class Plan:
     mixer: Mixer | None
     normalise: Normalise
     transfer: Transfer
-    schedule: CosineLRScheduler
+    schedule: Schedule
+    freezing: Freezing
+    growth: Growth
+    probe: bool
+    """Whether the classifier is fitted in one go, to features computed once."""
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which forward passes run."""
@@ -62,17 +74,42 @@ class Plan:
 
     def set_learning_rates(self, state: TrainState) -> None:
         """Give each parameter group of the optimizer the rate of the state's step."""
-        self.schedule.step_update(state.global_step(self.steps_per_epoch))
+        self.schedule.step_update(self.updates(state))
+
+    def updates(self, state: TrainState) -> int:
+        """Return how many steps the optimizer has taken; with accumulation they are fewer than the state's."""
+        return state.epoch * _groups(self.steps_per_epoch, self.accumulate) + state.step // self.accumulate
+
+    def group_size(self, step: int) -> int:
+        """Return how many batches the group has that a step of an epoch belongs to; the last may have fewer."""
+        return min(self.accumulate, self.steps_per_epoch - step // self.accumulate * self.accumulate)
+
+    def begins_group(self, step: int) -> bool:
+        """Tell whether there is no gradient yet before a step of an epoch."""
+        return step % self.accumulate == 0
+
+    def ends_group(self, step: int) -> bool:
+        """Tell whether the optimizer moves after a step of an epoch."""
+        return (step + 1) % self.accumulate == 0 or step + 1 == self.steps_per_epoch
+
+    def clip(self, model: torch.nn.Module) -> None:
+        """Clip the gradients; adaptively ("agc") all but the classifier's, as its paper has it."""
+        from timm.models import model_parameters
+        from timm.utils.clip_grad import dispatch_clip_grad
+
+        parameters = model_parameters(model, exclude_head=self.clip_mode == "agc")
+        dispatch_clip_grad(parameters, self.clip_grad, mode=self.clip_mode)
 
 
-def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW with weight decay on weights only, not on norms and biases."""
-    from timm.optim import create_optimizer_v2
+def check_plan(config: TrainConfig) -> None:
+    """Raise OptionInvalid for what no model and no data could make right, before anything is prepared."""
+    check_optimizer(config.optimizer)
+    if config.unfreeze_epoch and not config.freeze:
+        raise OptionInvalid("unfreeze_epoch says when what was frozen moves; add --freeze backbone, or leave it out")
 
-    optimizer: torch.optim.Optimizer = create_optimizer_v2(
-        model, opt="adamw", lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
-    return optimizer
+
+def _groups(steps_per_epoch: int, accumulate: int) -> int:
+    return -(-steps_per_epoch // accumulate)
 
 
 def make_plan(
@@ -83,29 +120,16 @@ def make_plan(
     steps_per_epoch: int,
     task: Task,
 ) -> Plan:
-    """Put the pieces together, the task's loss moved to the device.
-
-    The schedule is counted in steps: linear warm-up, then a cosine to 1 % of the rate.
-    """
-    from timm.scheduler import CosineLRScheduler
-
+    """Put the pieces together, the task's loss moved to the device; the schedule is counted in updates."""
     task.loss.to(chosen.device)
-    steps = max(2, config.epochs * steps_per_epoch)
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
-    schedule = CosineLRScheduler(
-        optimizer,
-        t_initial=steps,
-        lr_min=config.lr / 100,
-        warmup_t=warmup,
-        warmup_lr_init=config.lr / 100,
-        warmup_prefix=False,
-        t_in_epochs=False,
-    )
     return Plan(
-        epochs=config.epochs,
+        # A probe is fitted once.
+        epochs=1 if config.probe else config.epochs,
         steps_per_epoch=steps_per_epoch,
         patience=config.patience,
         clip_grad=config.clip_grad,
+        clip_mode=config.clip_mode,
+        accumulate=config.accumulate,
         device=torch.device(chosen.device),
         precision=chosen.precision,
         layout=chosen.layout,
@@ -113,5 +137,8 @@ def make_plan(
         mixer=make_mixer(config, task),
         normalise=Normalise(preprocess.mean, preprocess.std).to(chosen.device),
         transfer=Transfer(torch.device(chosen.device)),
-        schedule=schedule,
+        schedule=make_schedule(optimizer, config, _groups(steps_per_epoch, config.accumulate)),
+        freezing=Freezing(frozen=bool(config.freeze), unfreeze_epoch=config.unfreeze_epoch),
+        growth=make_growth(config, preprocess.size),
+        probe=config.probe,
     )

@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.errors import CheckpointInvalid
-from zoo.files import write_atomic
-from zoo.weights import load_checkpoint
-
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from timm.utils import ModelEmaV3
 
@@ -41,12 +37,18 @@ class TrainState:
     """Whole epochs behind us."""
     step: int = 0
     """Steps done inside the current epoch."""
-    best_score: float = -1.0
-    """Of the figure that the task watches, in 0..1."""
+    best_score: float = float("-inf")
+    """Of the figure that the task watches, so that higher is better."""
     best_loss: float = float("inf")
     stale_epochs: int = 0
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     """Of the current epoch: loss times images, images that were right, images."""
+    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """What training steps call instead of the model, with the same weights: the model, compiled."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """The lines of metrics.jsonl."""
+    schedule: dict[str, Any] = field(default_factory=dict)
+    """What the learning rate's schedule remembers besides the step, as plain values."""
 
     def count(self, loss: torch.Tensor, correct: torch.Tensor, images: int) -> None:
         """Take note of one step."""
@@ -80,11 +82,10 @@ class TrainState:
         self.totals = torch.zeros_like(self.totals)
         return best
 
-    def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write a checkpoint, atomically; `about` holds plain values that say what it belongs to."""
-        payload = {
+    def to_payload(self) -> dict[str, Any]:
+        """Return everything as tensors and plain values."""
+        return {
             "schema": SCHEMA,
-            "about": about,
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
@@ -93,8 +94,9 @@ class TrainState:
             "totals": self.totals.cpu(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "history": self.history,
+            "schedule": self.schedule,
         }
-        write_atomic(path, lambda file: torch.save(payload, file))
 
     def load(self, payload: dict[str, Any]) -> None:
         """Take everything back, random state included."""
@@ -106,6 +108,8 @@ class TrainState:
         for place, value in payload["place"].items():
             setattr(self, PLACE[place], value)
         self.totals = payload["totals"]
+        self.history = payload.get("history", [])
+        self.schedule = payload.get("schedule", {})
         torch.set_rng_state(payload["rng"])
         if payload["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(payload["cuda_rng"])
@@ -117,15 +121,3 @@ def make_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, ema_
 
     ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
     return TrainState(model=model, ema=ema, optimizer=optimizer, scaler=torch.amp.GradScaler("cuda", enabled=fp16))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read `last.ckpt`.
-
-    Raises:
-        CheckpointInvalid: missing, damaged, or not one of ours.
-    """
-    payload = load_checkpoint(path)
-    if payload.get("schema") != SCHEMA or "about" not in payload:
-        raise CheckpointInvalid(f"{path} is no checkpoint of a zoo run (schema {payload.get('schema')!r}); train anew")
-    return payload

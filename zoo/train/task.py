@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import numpy as np
 import torch
 
+from zoo.errors import OptionInvalid
+from zoo.evaluate.metrics import classification_metrics, label_metrics
 from zoo.labels import DEFAULT_THRESHOLD, mean_average_precision
+from zoo.train.loss import FocalLoss, OneHot, TowardsHalf
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
+
+    from zoo.config import Loss
+
+LOSS = "loss"
+"""The figure of which less is better."""
 
 
 class Tally(Protocol):
@@ -42,6 +51,9 @@ class Task(Protocol):
     def watched(self) -> str:
         """Name of the validation figure that decides which epoch is best; ties go to the lower loss."""
 
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Return that figure so that higher is better."""
+
     def target(self, labels: np.ndarray) -> torch.Tensor:
         """Make the loss's target of a batch's labels."""
 
@@ -67,16 +79,89 @@ class _OneLabelTally:
         return {"loss": float(self.loss) / self.images, "top1": float(self.right) / self.images}
 
 
-class OneLabel:
-    """Every image has exactly one label; cross-entropy, top-1."""
+@dataclass
+class _MoreFigures:
+    """A tally that keeps everything, for a figure which only the whole split gives."""
+
+    plain: Tally
+    watched: str
+    multi_label: bool
+    probabilities: list[torch.Tensor] = field(default_factory=list)
+    targets: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, logits: torch.Tensor, target: torch.Tensor) -> None:
+        self.plain.add(logits, target)
+        self.probabilities.append(logits.sigmoid() if self.multi_label else logits.softmax(1))
+        self.targets.append(target)
+
+    def figures(self) -> dict[str, float]:
+        labels, found = torch.cat(self.targets).cpu().numpy(), torch.cat(self.probabilities).cpu().numpy()
+        return {**self.plain.figures(), self.watched: more_figures(labels, found)[self.watched]}
+
+
+def more_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Return every figure in 0..1 that `zoo eval` tells, from int64 [N] or uint8 [N, C], and float32 [N, C]."""
+    names = [str(index) for index in range(probabilities.shape[1])]
+    if labels.ndim == 1:
+        found = classification_metrics(labels, probabilities, names)
+    else:
+        found = label_metrics(labels, probabilities, names, np.full(len(names), DEFAULT_THRESHOLD))
+    return {name: value for name, value in found.items() if isinstance(value, float) and name != LOSS}
+
+
+class _Watched:
+    """Which figure decides, and a tally that has it."""
+
+    classes: int
+    multi_label: bool
+    counted: str
+    plain: ClassVar[tuple[str, ...]]
+
+    def __init__(self, classes: int, monitor: str) -> None:
+        self.classes = classes
+        self.watched = monitor or self.plain[0]
+        if self.watched not in (*self.plain, LOSS):
+            labels = np.arange(classes)
+            known = more_figures(np.eye(classes, dtype=np.uint8) if self.multi_label else labels, np.eye(classes))
+            if self.watched not in known:
+                names = ", ".join(sorted({*known, LOSS}))
+                raise OptionInvalid(f"--monitor {monitor} is no figure of this run; it has {names}")
+
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Return the figure that decides, turned round if less of it is better."""
+        return -figures[LOSS] if self.watched == LOSS else figures[self.watched]
+
+    def _tally(self, plain: Tally) -> Tally:
+        return plain if self.watched in (*self.plain, LOSS) else _MoreFigures(plain, self.watched, self.multi_label)
+
+
+class OneLabel(_Watched):
+    """Every image has exactly one label; cross-entropy or a binary loss of each class, top-1."""
 
     multi_label = False
-    counted = watched = "top1"
+    counted = "top1"
+    plain = ("top1",)
 
-    def __init__(self, classes: int, *, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        smoothing: float = 0.0,
+        weights: torch.Tensor | None = None,
+        loss: Loss = "auto",
+        monitor: str = "",
+    ) -> None:
         """Take the number of classes, the label smoothing in 0..1, and float32 [C] weights of the classes."""
-        self.classes = classes
-        self.loss = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
+        super().__init__(classes, monitor)
+        self.loss: torch.nn.Module
+        if loss == "bce":
+            from timm.loss import BinaryCrossEntropy
+
+            self.loss = OneHot(BinaryCrossEntropy(smoothing=0.0, pos_weight=weights), classes, smoothing)
+        elif loss == "focal":
+            self.loss = OneHot(FocalLoss(weights), classes, smoothing)
+        else:
+            self.loss = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
 
     def target(self, labels: np.ndarray) -> torch.Tensor:
         """Return int64 [n]."""
@@ -87,8 +172,8 @@ class OneLabel:
         return logits.argmax(1) == (target if target.ndim == 1 else target.argmax(1))
 
     def tally(self) -> Tally:
-        """Return one for loss and top-1."""
-        return _OneLabelTally()
+        """Return one for loss, top-1, and what is watched besides."""
+        return self._tally(_OneLabelTally())
 
 
 @dataclass
@@ -110,31 +195,31 @@ class _SeveralLabelsTally:
         }
 
 
-class _SmoothedBinaryCrossEntropy(torch.nn.BCEWithLogitsLoss):
-    """What timm's loss does with `smooth_dense`, which only its newest versions have: labels move towards 0.5."""
-
-    def __init__(self, smoothing: float, weights: torch.Tensor | None) -> None:
-        super().__init__(pos_weight=weights)
-        self.smoothing = smoothing
-
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return super().forward(logits, target * (1 - self.smoothing) + self.smoothing / 2)
-
-
-class SeveralLabels:
-    """An image has any number of labels; binary cross-entropy for each, mean average precision.
+class SeveralLabels(_Watched):
+    """An image has any number of labels; binary cross-entropy or focal loss for each, mean average precision.
 
     While it trains, a label is said from a probability of 0.5 on: thresholds are tuned once, for the best weights.
     """
 
     multi_label = True
     counted = "exact"
-    watched = "map"
+    plain = ("map", "exact")
 
-    def __init__(self, classes: int, *, smoothing: float = 0.0, weights: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        smoothing: float = 0.0,
+        weights: torch.Tensor | None = None,
+        loss: Loss = "auto",
+        monitor: str = "",
+    ) -> None:
         """Take the number of labels, the smoothing towards 0.5, and float32 [C] weights of the positive images."""
-        self.classes = classes
-        self.loss = _SmoothedBinaryCrossEntropy(smoothing, weights)
+        super().__init__(classes, monitor)
+        if loss == "cross_entropy":
+            raise OptionInvalid("--loss cross_entropy is for images with one label each; of several use bce or focal")
+        each = FocalLoss(weights) if loss == "focal" else torch.nn.BCEWithLogitsLoss(pos_weight=weights)
+        self.loss = TowardsHalf(each, smoothing)
 
     def target(self, labels: np.ndarray) -> torch.Tensor:
         """Return float32 [n, C]."""
@@ -145,13 +230,23 @@ class SeveralLabels:
         return ((logits.sigmoid() >= DEFAULT_THRESHOLD) == (target > 0.5)).all(1)
 
     def tally(self) -> Tally:
-        """Return one for loss, mAP and exact match."""
-        return _SeveralLabelsTally()
+        """Return one for loss, mAP, exact match, and what is watched besides."""
+        return self._tally(_SeveralLabelsTally())
 
 
 def make_task(
-    classes: int, *, multi_label: bool, smoothing: float = 0.0, weights: torch.Tensor | None = None
+    classes: int,
+    *,
+    multi_label: bool,
+    smoothing: float = 0.0,
+    weights: torch.Tensor | None = None,
+    loss: Loss = "auto",
+    monitor: str = "",
 ) -> OneLabel | SeveralLabels:
-    """Return the one that the data asks for."""
+    """Return the one that the data asks for.
+
+    Raises:
+        OptionInvalid: a loss or a figure that this kind of data does not have.
+    """
     kind = SeveralLabels if multi_label else OneLabel
-    return kind(classes, smoothing=smoothing, weights=weights)
+    return kind(classes, smoothing=smoothing, weights=weights, loss=loss, monitor=monitor)

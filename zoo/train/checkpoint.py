@@ -1,0 +1,109 @@
+"""Checkpoints: when one is due, the last two on disk, and whether what would be written is worth it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo.errors import CheckpointInvalid, TrainingFailed
+from zoo.files import write_atomic
+from zoo.train.state import SCHEMA
+from zoo.weights import load_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from zoo.config import TrainConfig
+    from zoo.run import Run
+    from zoo.train.state import TrainState
+
+
+class Checkpoints:
+    """Writes a run's checkpoints while it trains."""
+
+    def __init__(self, run: Run, config: TrainConfig, about: dict[str, Any]) -> None:
+        """Take note of what belongs to every checkpoint.
+
+        Args:
+            run: Where they go.
+            config: How often they are due.
+            about: Plain values that say what the state belongs to.
+        """
+        self._run = run
+        self._config = config
+        self._about = about
+        self._written = time.monotonic()
+        self._place = (0, 0)
+
+    def after_step(self, state: TrainState) -> None:
+        """Write one if it is time."""
+        by_time = time.monotonic() - self._written >= 60 * self._config.checkpoint_minutes > 0
+        epoch, step = self._place
+        since = state.step - (step if epoch == state.epoch else 0)
+        by_steps = since >= self._config.checkpoint_steps > 0
+        if by_time or by_steps:
+            self.write(state)
+
+    def write(self, state: TrainState) -> None:
+        """Write the state as `last.ckpt`; the one before stays as `previous.ckpt`.
+
+        Raises:
+            TrainingFailed: the weights are not finite; what is on disk stays.
+            EnvironmentBroken: the disk is full or cannot be written; what is on disk stays.
+        """
+        if not _finite(state.model):
+            raise TrainingFailed(
+                f"weights became infinite or NaN in epoch {state.epoch + 1}, at or before step {state.step}; "
+                f"{self._run.checkpoint_file} is from before: try a smaller --lr, --precision fp32 or --set clip_grad=1"
+            )
+        payload = {"about": self._about, **state.to_payload()}
+        write_atomic(self._run.checkpoint_file, lambda file: torch.save(payload, file), before=self._keep_previous)
+        self._written = time.monotonic()
+        self._place = (state.epoch, state.step)
+
+    def _keep_previous(self) -> None:
+        """Give the present checkpoint a second name, so that at every moment there is a whole one under the first."""
+        last, spare = self._run.checkpoint_file, self._run.path / ".previous.ckpt"
+        if last.is_file():
+            spare.unlink(missing_ok=True)
+            _link_or_copy(last, spare)
+            spare.replace(self._run.previous_checkpoint_file)
+
+
+def read_checkpoint(run: Run, note: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Read the last checkpoint, or the one before if the last is damaged.
+
+    Raises:
+        CheckpointInvalid: missing, damaged, or not one of ours.
+    """
+    try:
+        return _read(run.checkpoint_file)
+    except CheckpointInvalid as exc:
+        if not run.previous_checkpoint_file.is_file():
+            raise
+        payload = _read(run.previous_checkpoint_file)
+        note(f"{exc}; going on from {run.previous_checkpoint_file.name}")
+        return payload
+
+
+def _read(path: Path) -> dict[str, Any]:
+    payload = load_checkpoint(path)
+    if payload.get("schema") != SCHEMA or "about" not in payload:
+        raise CheckpointInvalid(f"{path} is no checkpoint of a zoo run (schema {payload.get('schema')!r}); train anew")
+    return payload
+
+
+def _finite(model: torch.nn.Module) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in model.state_dict().values() if value.is_floating_point())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # not every file system has second names
+        with source.open("rb") as file:
+            write_atomic(target, lambda copy: copy.write(file.read()))

@@ -1,0 +1,93 @@
+"""What `auto` comes to before the model is known: device, threads, and the usual precision and layout."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from zoo.errors import OptionInvalid, first_line
+
+if TYPE_CHECKING:
+    from zoo.config import TrainConfig
+    from zoo.data.cache import Asked
+    from zoo.data.splits import Rule
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Layout = Literal["nchw", "nhwc"]
+
+USUAL_BATCH = 64
+"""Images a step where `batch_size` is auto, until the largest that fits is found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What `auto` came to on this machine; written into the run, and kept by a resume."""
+
+    device: str
+    precision: Precision
+    layout: Layout
+    threads: int
+    """Of PyTorch on the CPU: another number gives other bits."""
+    cache: Asked = "off"
+    """Where decoded images are kept; with a cache they are scaled down first, which gives other batches."""
+    split_rule: Rule | None = None
+    """By what images were told apart when splits were cut; None until they are."""
+    batch_size: int = 0
+    """Images a batch."""
+
+
+def choose(config: TrainConfig) -> Chosen:
+    """Replace every `auto` by what is best on this machine as a rule; `settle` looks at the model as well.
+
+    Raises:
+        OptionInvalid: a device that is not there.
+    """
+    device = config.device if config.device != "auto" else _best_device()
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise OptionInvalid(f"--device {device} cannot be used here: {first_line(exc)}; try --device cpu") from exc
+    if config.precision == "fp16" and device == "cpu":
+        raise OptionInvalid("--precision fp16 needs a GPU; on a CPU use bf16, fp32 or auto")
+    precision = config.precision if config.precision != "auto" else usual_precision(device)
+    # Pixels arrive channels last, and that is the faster layout for convolutions wherever bf16 is (measured).
+    layout = (
+        config.layout if config.layout != "auto" else ("nchw" if precision == "fp32" and device == "cpu" else "nhwc")
+    )
+    return Chosen(
+        device=device,
+        precision=precision,
+        layout=layout,
+        threads=config.threads or torch.get_num_threads(),
+        cache=config.cache,
+        batch_size=USUAL_BATCH if config.batch_size == "auto" else config.batch_size,
+    )
+
+
+def usual_precision(device: str) -> Precision:
+    """Return bf16 where the hardware computes with it, else fp32."""
+    return "bf16" if _has_bf16(device) else "fp32"
+
+
+def autocast(device: str, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which forward passes run."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _has_bf16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

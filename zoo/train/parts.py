@@ -1,0 +1,121 @@
+"""What a run is made of, once everything was found: data, backbone, what auto came to, and whose plugins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.data.augment import find_augmentation
+from zoo.data.source import locate, open_dataset
+from zoo.licenses import refuse_license
+from zoo.model import BackboneRequest, build_backbone
+from zoo.train.allowed import refuse_before_download
+from zoo.train.material import Material, gather
+from zoo.train.mix import refuse_odd_batches
+from zoo.train.weighting import check_weights, class_weights
+from zoo.versions import versions
+from zoo.weights import load_weights
+
+if TYPE_CHECKING:
+    from zoo.catalogue import Catalogue
+    from zoo.config import TrainConfig
+    from zoo.data.prepared import PreparedData
+    from zoo.installed import Plugin
+    from zoo.plugin import Dataset
+    from zoo.preprocess import Preprocess
+    from zoo.train.choose import Chosen
+    from zoo.train.loop import Loaders
+    from zoo.train.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is made of, once everything was found."""
+
+    material: Material
+    backbone: torch.nn.Module
+    chosen: Chosen
+    weights: dict[str, float]
+    """Class -> what it weighs in the training loss; empty if all weigh the same."""
+    plugins: dict[str, Plugin]
+    """Kind -> what the run's names meant."""
+
+    @property
+    def data(self) -> PreparedData:
+        """The images, screened and split."""
+        return self.material.data
+
+    @property
+    def loaders(self) -> Loaders:
+        """Where batches come from."""
+        return self.material.loaders
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the device does to an image."""
+        return self.material.loaders.preprocess
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Package -> version of all that had a part in it."""
+        return versions(list(self.plugins.values()))
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """Kind -> distribution, as run.json and the checkpoint keep it."""
+        return {kind: plugin.distribution for kind, plugin in self.plugins.items()}
+
+
+def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch) -> Parts:
+    """Find everything; nothing of the run's own is written.
+
+    Raises:
+        ZooError: whatever is wrong with the names, options, data or machine.
+    """
+    torch.set_num_threads(chosen.threads)
+    refuse_before_download(catalogue, config)
+    dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
+    if dataset.license:
+        refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
+    check_weights(config.class_weights, dataset.classes)
+    # The model comes before the first look at the images: missing weights should be told at once.
+    backbone, preprocess = _backbone(catalogue, config, dataset)
+    material = gather(catalogue, config, dataset, preprocess, chosen, watch)
+    if config.batch_size != "auto":
+        refuse_odd_batches(config, material.loaders.train.batch_size)
+    return Parts(
+        material=material,
+        backbone=backbone,
+        chosen=replace(chosen, cache=material.cache_mode, split_rule=material.data.rule),
+        weights=_weights(config, material.data),
+        plugins=_plugins(catalogue, config),
+    )
+
+
+def _weights(config: TrainConfig, data: PreparedData) -> dict[str, float]:
+    if not config.class_weights:
+        return {}
+    return class_weights(config.class_weights, data.splits["train"].labels, data.classes)
+
+
+def _backbone(catalogue: Catalogue, config: TrainConfig, dataset: Dataset) -> tuple[torch.nn.Module, Preprocess]:
+    torch.manual_seed(config.seed)
+    request = BackboneRequest(
+        num_classes=len(dataset.classes),
+        pretrained=config.pretrained and not config.weights,
+        weights=load_weights(Path(config.weights).expanduser()) if config.weights else None,
+        image_size=config.image_size,
+        options=config.all_backbone_options,
+    )
+    return build_backbone(catalogue, catalogue.backbone(config.model), request)
+
+
+def _plugins(catalogue: Catalogue, config: TrainConfig) -> dict[str, Plugin]:
+    return {
+        "backbone": catalogue.backbone(config.model).plugin,
+        "dataset": locate(catalogue, config.dataset, config.dataset_options)[0],
+        "augmentation": find_augmentation(catalogue, config.augment),
+    }

@@ -1,0 +1,134 @@
+"""A linear probe: the classifier fitted by scikit-learn to features that the backbone gives once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from zoo.data.loader import evaluation_batches
+from zoo.train.freeze import classifier_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zoo.data.loader import Batch
+    from zoo.train.loop import Loaders
+    from zoo.train.plan import Plan
+    from zoo.train.state import TrainState
+
+STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+"""Inverse strengths of regularisation that are tried; the validation split chooses."""
+ROUNDS = 300
+"""Iterations of a fit; features are standardised, so that more would change nothing that matters."""
+Line = tuple[np.ndarray, np.ndarray]
+"""float64 [C, D] and [C]."""
+
+
+def fit_probe(
+    state: TrainState, loaders: Loaders, plan: Plan, after_batch: Callable[[], None]
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Put the best linear classifier of frozen features into the model, and into its moving average.
+
+    Images are prepared as in evaluation, so that each has one feature vector, computed once and kept in memory.
+
+    Args:
+        state: Its model's classifier is replaced in place; nothing else moves.
+        loaders: The training split that is fitted, and the validation split that chooses the regularisation.
+        plan: How images become input, and the figure that is watched.
+        after_batch: Called after each batch; it may raise to stop, with the state as it was.
+
+    Returns:
+        Logits float32 [N, C] of the training images, and their labels.
+    """
+    head = classifier_of(state.model)
+    assert isinstance(head, torch.nn.Linear)
+    train = evaluation_batches(
+        loaders.train.split, loaders.preprocess, workers=loaders.workers, faults=loaders.train.faults
+    )
+    features, labels = _features(state.model, head, train, plan, after_batch)
+    val_features, val_labels = _features(state.model, head, loaders.val_batches(), plan, after_batch)
+    mean, spread = features.mean(0), features.std(0) + 1e-6
+    best: Line | None = None
+    best_score = -np.inf
+    for strength in STRENGTHS:
+        weight, bias = fit_line((features - mean) / spread, labels, head.out_features, strength)
+        line = weight / spread, bias - (weight / spread) @ mean
+        tally = plan.task.tally()
+        tally.add(_logits(line, val_features), plan.task.target(val_labels))
+        score = plan.task.score(tally.figures())
+        if best is None or score > best_score:
+            best, best_score = line, score
+        after_batch()
+    assert best is not None
+    _put(head, best)
+    if state.ema is not None:
+        state.ema.set(state.model)  # type: ignore[no-untyped-call]
+    return _logits(best, features), labels
+
+
+@torch.no_grad()
+def _features(
+    model: torch.nn.Module, head: torch.nn.Linear, batches: Iterator[Batch], plan: Plan, after_batch: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what comes to the classifier, float32 [N, D], and the labels."""
+    model.eval()
+    found: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+
+    def keep(_: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        found.append(inputs[0].float().cpu().numpy())
+
+    hook = head.register_forward_pre_hook(keep)
+    try:
+        for images, of_images in batches:
+            with plan.autocast():
+                model(plan.to_input(images))
+            labels.append(of_images)
+            after_batch()
+    finally:
+        hook.remove()
+    return np.concatenate(found), np.concatenate(labels)
+
+
+def fit_line(features: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Line:
+    """Fit logistic regression: one for all classes, or one a label."""
+    if labels.ndim == 2:
+        lines = [_binary(features, labels[:, label], strength) for label in range(classes)]
+        return np.stack([weight for weight, _ in lines]), np.array([bias for _, bias in lines])
+    if classes == 2:
+        # Half of it on each side: the softmax of the two is the sigmoid of their difference.
+        weight, bias = _binary(features, labels, strength)
+        return np.stack([-weight, weight]) / 2, np.array([-bias, bias]) / 2
+    fitted = _regression(strength).fit(features, labels)
+    # A class that no image shows stays at zero features and is never said.
+    weights, biases = np.zeros((classes, features.shape[1])), np.full(classes, fitted.intercept_.min() - 10.0)
+    weights[fitted.classes_], biases[fitted.classes_] = fitted.coef_, fitted.intercept_
+    return weights, biases
+
+
+def _binary(features: np.ndarray, labels: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+    if len(np.unique(labels)) == 1:
+        return np.zeros(features.shape[1]), 10.0 if labels[0] else -10.0
+    fitted = _regression(strength).fit(features, labels)
+    return fitted.coef_[0], float(fitted.intercept_[0])
+
+
+def _regression(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=ROUNDS)
+
+
+def _logits(line: Line, features: np.ndarray) -> torch.Tensor:
+    weight, bias = line
+    return torch.from_numpy((features @ weight.T + bias).astype(np.float32))
+
+
+@torch.no_grad()
+def _put(head: torch.nn.Linear, line: Line) -> None:
+    weight, bias = line
+    head.weight.copy_(torch.from_numpy(weight))
+    if head.bias is not None:
+        head.bias.copy_(torch.from_numpy(bias))

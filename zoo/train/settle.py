@@ -1,0 +1,114 @@
+"""The rest of what `auto` comes to, once model and data are there: precision and layout timed, then batch size."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.errors import OptionInvalid
+from zoo.model import parameter_count
+from zoo.train.batch_size import for_dataset, largest_batch
+from zoo.train.remembered import recall, remember
+from zoo.train.timing import fastest_mode, possible_modes, rounds_for, usual_mode
+from zoo.train.trial import Mode, Trial
+from zoo.versions import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.config import TrainConfig
+    from zoo.train.parts import Parts
+
+
+def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Parts:
+    """Replace the `auto` of precision, layout and batch size; weights and random state stay as they are.
+
+    What was measured is remembered per model, size and processor, so the same command keeps giving the same bits.
+
+    Args:
+        parts: Of a run that begins; a resume keeps what its run has.
+        config: The options.
+        note: Takes a line for the user on each thing that was measured.
+
+    Raises:
+        TrainingFailed: not even two images fit into memory.
+    """
+    chosen = parts.chosen
+    mode = _mode(parts, config, note)
+    parts = replace(parts, chosen=replace(chosen, precision=mode.precision, layout=mode.layout))
+    return _with_batch_size(parts, mode, config, note) if config.batch_size == "auto" else parts
+
+
+def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
+    """Leave bf16 out where its gradients are not right.
+
+    Raises:
+        OptionInvalid: nothing else was asked for.
+    """
+    if all(mode.precision != "bf16" for mode in modes) or not trial.loses_gradients_in_bf16():
+        return modes
+    exact = tuple(mode for mode in modes if mode.precision == "fp32")
+    if not exact:
+        raise OptionInvalid(
+            "--precision bf16: on CPUs PyTorch loses gradients of this model at this image size; use fp32 or larger images"
+        )
+    return exact
+
+
+def _mode(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Mode:
+    trial, train = _trial(parts), parts.loaders.train
+    modes = _sound(possible_modes(config, trial.device), trial)
+    # A short run takes what the rule says even if something else is remembered: its bits should not depend on
+    # whether a longer one went before.
+    rounds = rounds_for(modes, config.epochs * len(train))
+    if len(modes) == 1 or not rounds or config.probe:
+        return usual_mode(modes, trial.model, trial.device)
+    key = {**_key(parts, config), "batch_size": train.batch_size, "modes": [str(mode) for mode in modes]}
+    known = recall(key)
+    if known is None:
+        found = fastest_mode(trial, modes, train.batch_size, rounds)
+        if found is None:
+            return usual_mode(modes, trial.model, trial.device)
+        known = {**asdict(found.mode), "told": f"{found.speedup:.2f}x {found.over}"}
+        remember(key, known)
+    mode = Mode(precision=known["precision"], layout=known["layout"])
+    note(f"{mode}: the fastest here ({known['told']})")
+    return mode
+
+
+def _with_batch_size(parts: Parts, mode: Mode, config: TrainConfig, note: Callable[[str], None]) -> Parts:
+    key = {**_key(parts, config), "largest batch": str(mode)}
+    fitting = recall(key)
+    if fitting is None:
+        fitting = largest_batch(_trial(parts), mode)
+        remember(key, fitting)
+    train = parts.loaders.train
+    images = for_dataset(fitting, len(train.split))
+    note(f"batch size {images}" + (f"; {fitting} would fit" if fitting > images else ", the largest that fits"))
+    loaders = replace(parts.loaders, train=replace(train, batch_size=images))
+    return replace(
+        parts,
+        material=replace(parts.material, loaders=loaders),
+        chosen=replace(parts.chosen, batch_size=images),
+    )
+
+
+def _trial(parts: Parts) -> Trial:
+    return Trial(model=parts.backbone, preprocess=parts.preprocess, device=parts.chosen.device)
+
+
+def _key(parts: Parts, config: TrainConfig) -> dict[str, object]:
+    """Return what any measurement here depends on."""
+    device = parts.chosen.device
+    on_gpu = device.startswith("cuda")
+    return {
+        "model": config.model,
+        "options": config.all_backbone_options,
+        "parameters": parameter_count(parts.backbone),
+        "size": parts.preprocess.size,
+        "device": torch.cuda.get_device_name(device) if on_gpu else f"{device}: {machine()['processor']}",
+        "threads": parts.chosen.threads,
+        "torch": torch.__version__,
+    }
