@@ -84,7 +84,8 @@ def test_a_stopped_run_ends_in_the_same_bits(
 def test_a_run_stops_only_between_groups(catalogue: Catalogue, tmp_path: Path) -> None:
     watch = StopFrom()
     start(catalogue, tmp_path / "run", watch, accumulate=4, epochs=1)
-    assert [place for place in watch.heard if place[0] == 0] == [(0, 4), (0, 8), (0, 11)]
+    # The last place is heard of again while it is validated.
+    assert list(dict.fromkeys(place for place in watch.heard if place[0] == 0)) == [(0, 4), (0, 8), (0, 11)]
 
 
 def test_a_resume_keeps_its_options(cli: Callable[..., Answer], catalogue: Catalogue, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
     exact = tuple(mode for mode in modes if mode.precision == "fp32")
     if not exact:
         raise OptionInvalid(
-            "--precision bf16: on CPUs PyTorch loses gradients of this model at this image size; use fp32 or larger images"
+            "--precision bf16: on CPUs PyTorch loses gradients of this model at this size; use fp32 or larger images"
         )
     return exact
 
