@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import EnvironmentBroken
-from zoo_plugins.tracker_numbers import numbers
-from zoo_plugins.tracker_process import TrackerProcess
+from zoo_plugins.tracker_process import TrackerOfAProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +28,7 @@ ENVIRONMENT = {
 }
 
 
-class MlflowTracker:
+class MlflowTracker(TrackerOfAProcess):
     """Keep a run in MLflow: in `mlflow/mlflow.db` of the run's folder, or where `tracking_uri` says.
 
     Options:
@@ -45,29 +44,13 @@ class MlflowTracker:
 
     def start(self, run: Path, config: Mapping[str, object]) -> None:
         """Open the run, or go on with it: its id stands in the run's folder."""
-        self._proved = False
         folder = run.absolute() / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI", "")
         opening = {"folder": str(folder), "uri": uri, "experiment": self._experiment, "config": dict(config)}
         # Beside its database: the library notes in the home folder whether it may report to its makers.
         home = {"XDG_CONFIG_HOME": str(folder)} if not uri else {}
-        self._process = TrackerProcess(MlflowSession, {**os.environ, **ENVIRONMENT, **home}, opening)
-
-    def epoch(self, metrics: Mapping[str, float | int]) -> None:
-        """Add a point to each curve."""
-        self._process.tell("epoch", {"metrics": numbers(metrics)})
-
-    def artifact(self, folder: Path, report: Mapping[str, object]) -> None:
-        """Add what the proof of an artifact measured; only a finished run has one."""
-        self._proved = True
-        self._process.tell("numbers", {"metrics": numbers(report, f"{folder.name}/")})
-
-    def end(self, metrics: Mapping[str, object]) -> None:
-        """Add the final metrics, and close."""
-        self._process.tell("numbers", {"metrics": numbers(metrics, "final/")})
-        self._process.tell("end", {"finished": bool(metrics) or self._proved})
-        self._process.stop()
+        self._open(MlflowSession, {**ENVIRONMENT, **home}, opening)
 
 
 class MlflowSession:

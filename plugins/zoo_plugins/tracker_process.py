@@ -16,9 +16,11 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.errors import EnvironmentBroken, first_line
+from zoo_plugins.tracker_numbers import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 SECONDS = 120
 """How long one message may take; a library that hangs longer is dropped, and the run goes on."""
@@ -85,6 +87,29 @@ class TrackerProcess:
             self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+
+
+class TrackerOfAProcess:
+    """A tracker that tells a process of its own what it hears; its `start` opens it."""
+
+    def _open(self, session: type, environment: Mapping[str, str], opening: Mapping[str, object]) -> None:
+        self._proved = False
+        self._process = TrackerProcess(session, environment, opening)
+
+    def epoch(self, metrics: Mapping[str, float | int]) -> None:
+        """Add a point to each curve."""
+        self._process.tell("epoch", {"metrics": numbers(metrics)})
+
+    def artifact(self, folder: Path, report: Mapping[str, object]) -> None:
+        """Add what the proof of an artifact measured; only a finished run has one."""
+        self._proved = True
+        self._process.tell("numbers", {"metrics": numbers(report, f"{folder.name}/")})
+
+    def end(self, metrics: Mapping[str, object]) -> None:
+        """Add the final metrics, and close."""
+        self._process.tell("numbers", {"metrics": numbers(metrics, "final/")})
+        self._process.tell("end", {"finished": bool(metrics) or self._proved})
+        self._process.stop()
 
 
 def serve(make: Callable[..., Session]) -> None:

@@ -8,8 +8,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from zoo.errors import EnvironmentBroken, OptionInvalid
-from zoo_plugins.tracker_numbers import numbers
-from zoo_plugins.tracker_process import TrackerProcess
+from zoo_plugins.tracker_process import TrackerOfAProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,7 @@ INSTALL = 'tracker wandb needs the package wandb; run `pip install "edgezoo[wand
 ENVIRONMENT = {"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_ERROR_REPORTING": "false"}
 
 
-class WandbTracker:
+class WandbTracker(TrackerOfAProcess):
     """Keep a run for Weights & Biases: offline in `wandb/` of the run's folder, until `wandb sync` sends it.
 
     Options:
@@ -40,7 +39,6 @@ class WandbTracker:
 
     def start(self, run: Path, config: Mapping[str, object]) -> None:
         """Open the run, or go on with it: its id stands in the run's folder."""
-        self._proved = False
         folder = run.absolute() / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         mode = self._mode or os.environ.get("WANDB_MODE") or "offline"
@@ -54,22 +52,7 @@ class WandbTracker:
             "config": dict(config),
             "resume": "allow" if mode == "online" else None,
         }
-        self._process = TrackerProcess(WandbSession, _environment(folder, mode), opening)
-
-    def epoch(self, metrics: Mapping[str, float | int]) -> None:
-        """Add a point to each curve."""
-        self._process.tell("epoch", {"metrics": numbers(metrics)})
-
-    def artifact(self, folder: Path, report: Mapping[str, object]) -> None:
-        """Add what the proof of an artifact measured; only a finished run has one."""
-        self._proved = True
-        self._process.tell("numbers", {"metrics": numbers(report, f"{folder.name}/")})
-
-    def end(self, metrics: Mapping[str, object]) -> None:
-        """Add the final metrics, and close."""
-        self._process.tell("numbers", {"metrics": numbers(metrics, "final/")})
-        self._process.tell("end", {"finished": bool(metrics) or self._proved})
-        self._process.stop()
+        self._open(WandbSession, _environment(folder, mode), opening)
 
 
 class WandbSession:

@@ -188,6 +188,29 @@ def test_memory_is_used_again_but_never_under_somebodys_hands() -> None:
     assert buffers.take().ctypes.data == address
 
 
+def test_a_view_of_the_lent_memory_reaches_the_batch_as_it_looks() -> None:
+    class Mirror:
+        def set_random_state(self, random_generator: object, py_random: object) -> None:
+            pass
+
+        def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+            return 0, 0, 16, 16
+
+        def finish(self, *, image: np.ndarray, out: np.ndarray | None = None) -> dict[str, Any]:
+            if out is None:
+                out = np.empty_like(image)
+            out[:] = image
+            return {"image": out[:, ::-1]}
+
+        def __call__(self, *, image: np.ndarray) -> dict[str, Any]:
+            return self.finish(image=image[:16, :16])
+
+    split = make_split()
+    (pixels, labels), *_ = loader(0, augmentation=Mirror).epoch(0)
+    for image, label in zip(pixels, labels.tolist(), strict=True):
+        assert np.array_equal(image, np.asarray(split.images[label])[:16, :16][:, ::-1])
+
+
 def test_a_fault_in_a_worker_reaches_the_reader() -> None:
     def fail(_: np.ndarray) -> Any:
         raise ValueError("planted")

@@ -108,13 +108,14 @@ class TrainLoader:
 
     def _batch(self, sampler: _Sampler, samples: list[list[int]], pixels: np.ndarray) -> Batch:
         used = []
-        for row, sample in enumerate(samples):
-            image, index = sampler.draw(pixels[row], *sample)
+        for out, sample in zip(pixels, samples, strict=False):
+            image, index = sampler.draw(out, *sample)
             if image.dtype != np.uint8 or image.shape != pixels.shape[1:]:
                 got, wanted = list(image.shape), list(pixels.shape[1:])
                 raise ContractBroken(f"the augmentation returned {image.dtype} {got}, expected uint8 {wanted}")
-            if not np.may_share_memory(image, pixels[row]):
-                pixels[row] = image
+            # Not even a view of it will do: it may be mirrored.
+            if image is not out:
+                out[:] = image
             used.append(index)
         return pixels[: len(used)], self.split.labels[used]
 

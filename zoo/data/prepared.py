@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from zoo.data.decode import describe
-from zoo.data.screen import MAX_BROKEN_SHARE, Look, choose_rule, refuse_if_too_many, screen
+from zoo.data.screen import MAX_BROKEN_SHARE, Look, choose_rule, lengths_of, refuse_if_too_many, screen
 from zoo.data.splits import CUTS, class_counts
 from zoo.errors import DatasetInvalid
 from zoo.plugin import Dataset, Image, Split
@@ -105,9 +105,10 @@ def prepare(
     Raises:
         DatasetInvalid: too many broken images, a class without usable images or too few of them to cut splits.
     """
-    rule = recorded.rule if recorded else choose_rule(dataset.splits)
+    rule, lengths = _rule(dataset, recorded)
     looks = {
-        split: screen(part.images, f"{name}:{split}", rule, progress) for split, part in sorted(dataset.splits.items())
+        split: screen(part.images, f"{name}:{split}", lengths.get(split), progress)
+        for split, part in sorted(dataset.splits.items())
     }
     broken = _broken(dataset, looks)
     refuse_if_too_many(broken, sum(map(len, looks.values())), max_broken, f"dataset {name!r}")
@@ -127,6 +128,15 @@ def prepare(
     if recorded is None:
         return data
     return data.without({image: why for image, why in recorded.skipped.items() if image not in broken})
+
+
+def _rule(dataset: Dataset, recorded: Recorded | None) -> tuple[Rule, Mapping[str, np.ndarray | None]]:
+    """Return by what images are told apart, and their lengths where that is enough; files are asked once."""
+    if recorded and recorded.rule != "size":
+        return recorded.rule, {}
+    lengths = {split: lengths_of(part.images) for split, part in dataset.splits.items()}
+    rule = recorded.rule if recorded else choose_rule(dataset.splits, lengths)
+    return rule, lengths if rule == "size" else {}
 
 
 def _broken(dataset: Dataset, looks: Mapping[str, Sequence[Look]]) -> dict[str, str]:

@@ -46,12 +46,16 @@ class Look:
     """Why it cannot be used; empty for a good one."""
 
 
-def choose_rule(splits: Mapping[str, Split]) -> Rule:
-    """Return "content" for datasets that can be read before training begins, "size" for larger or remote ones."""
+def choose_rule(splits: Mapping[str, Split], lengths: Mapping[str, np.ndarray | None]) -> Rule:
+    """Return "content" for datasets that can be read before training begins, "size" for larger or remote ones.
+
+    Args:
+        splits: Of the dataset.
+        lengths: What `lengths_of` says of each.
+    """
     if any(getattr(split.images, "byte_sizes", None) is not None for split in splits.values()):
         return "size"
-    lengths = [lengths_of(split.images) for split in splits.values()]
-    known = [found for found in lengths if found is not None]
+    known = [found for found in lengths.values() if found is not None]
     if len(known) < len(lengths):
         return "content"
     files, size = sum(map(len, known)), sum(int(found.clip(0).sum()) for found in known)
@@ -83,7 +87,7 @@ def lengths_of(images: Sequence[Image]) -> np.ndarray | None:
 def screen(
     images: Sequence[Image],
     key: str,
-    rule: Rule = "content",
+    lengths: np.ndarray | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Look]:
     """Look at every image.
@@ -91,11 +95,10 @@ def screen(
     Args:
         images: Of one split.
         key: Names the memory of earlier looks, for example the dataset and the split.
-        rule: "size" asks for lengths only; the others decode every image, but for files that have not changed since
-            the last time.
+        lengths: What `lengths_of` says, if that shall do; else every image is decoded, but for files that have not
+            changed since the last time.
         progress: Called with how many are done, and of how many.
     """
-    lengths = lengths_of(images) if rule == "size" else None
     return _by_content(images, key, progress) if lengths is None else _by_length(images, lengths)
 
 

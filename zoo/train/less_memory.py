@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Resolved
@@ -29,15 +28,8 @@ def halved(resolved: Resolved, parts: Parts) -> tuple[Resolved, Parts]:
     config = resolved.config.model_copy(
         update={"batch_size": half, "accumulate": resolved.config.accumulate * (was // half)}
     )
-    loaders = replace(parts.loaders, train=replace(parts.loaders.train, batch_size=half))
-    return (
-        Resolved(config=config, origins={**resolved.origins, "batch_size": ORIGIN, "accumulate": ORIGIN}),
-        replace(
-            parts,
-            material=replace(parts.material, loaders=loaders),
-            chosen=replace(parts.chosen, batch_size=half),
-        ),
-    )
+    origins = {**resolved.origins, "batch_size": ORIGIN, "accumulate": ORIGIN}
+    return Resolved(config=config, origins=origins), parts.with_batch_size(half)
 
 
 def moved(payload: dict[str, Any], was: int, now: int) -> dict[str, Any]:

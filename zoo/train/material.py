@@ -40,6 +40,10 @@ class Material:
     cache_mode: Mode
     loaders: Loaders
 
+    def with_batch_size(self, images: int) -> Material:
+        """Return it with so many images a batch."""
+        return replace(self, loaders=replace(self.loaders, train=replace(self.loaders.train, batch_size=images)))
+
     def keep(self, watch: Watch) -> None:
         """Write what the cache has only in memory so far; tell if it keeps no more."""
         why = self.cache.flush() if self.cache else ""
@@ -51,7 +55,7 @@ class Material:
         faults, test = self.loaders.train.faults, self.data.splits["test"]
         if self.data.rule == "size":
             assert isinstance(test.images, Subset)
-            looks = screen(test.images, f"{self.data.name}:test", "content")
+            looks = screen(test.images, f"{self.data.name}:test")
             for index, look in enumerate(looks):
                 if look.fault:
                     faults.found.setdefault(test.images.name(index), look.fault)

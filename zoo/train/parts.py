@@ -58,6 +58,11 @@ class Parts:
         """What the device does to an image."""
         return self.material.loaders.preprocess
 
+    def with_batch_size(self, images: int) -> Parts:
+        """Return them with so many images a batch."""
+        chosen = replace(self.chosen, batch_size=images)
+        return replace(self, material=self.material.with_batch_size(images), chosen=chosen)
+
     @property
     def versions(self) -> dict[str, str]:
         """Package -> version of all that had a part in it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import torch
 
 from zoo.errors import OptionInvalid
 from zoo.shipped import Normalise
+from zoo.train.choose import autocast
 from zoo.train.freeze import Freezing
 from zoo.train.mix import make_mixer
 from zoo.train.optimizer import check_optimizer
@@ -18,6 +18,8 @@ from zoo.train.schedule import make_schedule
 from zoo.train.transfer import Transfer
 
 if TYPE_CHECKING:
+    import contextlib
+
     import numpy as np
 
     from zoo.config import ClipMode, TrainConfig
@@ -55,9 +57,7 @@ class Plan:
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which forward passes run."""
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+        return autocast(self.device.type, self.precision)
 
     def to_input(self, images: np.ndarray) -> torch.Tensor:
         """Move uint8 [N, H, W, 3] to the device and normalise it there to float32 [N, 3, H, W]."""

@@ -84,15 +84,9 @@ def _with_batch_size(parts: Parts, mode: Mode, config: TrainConfig, note: Callab
     if fitting is None:
         fitting = largest_batch(_trial(parts), mode)
         remember(key, fitting)
-    train = parts.loaders.train
-    images = for_dataset(fitting, len(train.split))
+    images = for_dataset(fitting, len(parts.loaders.train.split))
     note(f"batch size {images}" + (f"; {fitting} would fit" if fitting > images else ", the largest that fits"))
-    loaders = replace(parts.loaders, train=replace(train, batch_size=images))
-    return replace(
-        parts,
-        material=replace(parts.material, loaders=loaders),
-        chosen=replace(parts.chosen, batch_size=images),
-    )
+    return parts.with_batch_size(images)
 
 
 def _trial(parts: Parts) -> Trial:
