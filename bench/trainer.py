@@ -35,7 +35,8 @@ from zoo.train.choose import Chosen
 from zoo.train.loop import Loaders, train_epoch, train_step
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import Plan, make_plan
-from zoo.train.state import TrainState, make_state
+from zoo.train.replica import Replica
+from zoo.train.state import TrainState, make_average, make_state
 from zoo.train.task import make_task
 from zoo.train.timing import ROUNDS as TIMING_ROUNDS
 from zoo.train.timing import fastest_mode, possible_modes
@@ -109,7 +110,7 @@ class Case:
         layout = torch.channels_last if mode.layout == "nhwc" else torch.contiguous_format
         model = self.model().to(memory_format=layout)
         optimizer = make_optimizer(model, config)
-        state = make_state(model, optimizer, ema_decay=ema, fp16=mode.precision == "fp16")
+        state = make_state(Replica(model), optimizer, make_average(model, ema), fp16=mode.precision == "fp16")
         chosen = Chosen(
             device=self.device, precision=mode.precision, layout=mode.layout, threads=1, batch_size=self.batch_size
         )
@@ -160,8 +161,7 @@ def ours(case: Case, mode: Mode, ema: float) -> Step:
     state, plan = case.zoo(mode, ema=ema)
 
     def step(images: np.ndarray, labels: np.ndarray) -> None:
-        loss, correct = train_step(state, images, labels, plan)
-        state.count(loss, correct, len(labels))
+        state.count(train_step(state, images, labels, plan))
 
     return step
 

@@ -29,6 +29,7 @@ LAYERS = (
         "zoo.evaluate",
         "zoo.train",
         "zoo.tune",
+        "zoo.folds",
         "zoo.proof",
         "zoo.export",
         "zoo.reproof",

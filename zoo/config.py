@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from zoo.errors import OptionInvalid, UnknownName
 
@@ -63,6 +64,10 @@ class TrainConfig(BaseModel):
     rmsprop, lion, lamb, muon and many more."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of optimizers that have one, such as sgd and rmsprop."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    """Of optimizers that have some, such as adamw, for example 0.9,0.95; empty leaves them to the optimizer."""
+    opt_eps: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """What optimizers such as adamw add where they divide; 0 leaves it to the optimizer."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """What the learning rate is multiplied by with each layer below the classifier; 1 means that all have the same."""
     schedule: Literal["cosine", "step", "plateau", "onecycle", "constant"] = "cosine"
@@ -97,6 +102,12 @@ class TrainConfig(BaseModel):
     """The same, for a rectangle of one image put into the other; with both, each batch gets one of the two."""
     mix_prob: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the batches that are mixed, where mixup or cutmix is on."""
+    teacher: str = ""
+    """A finished run of the same classes, by name or path, whose answers are learned too; empty means none."""
+    distill_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of the teacher's answers in the loss; the rest is the labels'."""
+    distill_temperature: Annotated[float, Field(gt=0, le=100)] = 2.0
+    """What the logits of both are divided by: the higher, the more counts what the teacher makes of wrong classes."""
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
     """Largest gradient, as `clip_mode` measures it; 0 means no clipping."""
     clip_mode: ClipMode = "norm"
@@ -114,6 +125,10 @@ class TrainConfig(BaseModel):
     """Between two checkpoints, at most; one is written after each epoch in any case. 0 means no others."""
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of an epoch between two checkpoints; 0 means that only time counts."""
+    folds: Annotated[int, Field(ge=0, le=100)] = 0
+    """Parts that the images of train and val are dealt into, for cross-validation; 0 means none."""
+    fold: Annotated[int, Field(ge=0, le=100)] = 0
+    """Which of them the run validates on, counted from 1; 0 means one run for each."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     sampler: Literal["shuffle", "balanced"] = "shuffle"
     """Which images an epoch shows: each once, or drawn so that all classes come as often."""
@@ -128,6 +143,10 @@ class TrainConfig(BaseModel):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    fsdp: bool = False
+    """Divide weights, gradients and the optimizer's moments among several processes; for models that do not fit."""
+    sync_batchnorm: bool = False
+    """Let batch norms see the batches of all processes; for small batches on several GPUs."""
     compile: bool = False
     """Compile the forward and backward pass of training with torch.compile: minutes at first, steps faster after."""
     trackers: tuple[str, ...] = ()
@@ -143,7 +162,23 @@ class TrainConfig(BaseModel):
         rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
         return {**{name: rate for name, rate in rates.items() if rate}, **self.backbone_options}
 
-    @field_validator("trackers", "license_allow", mode="before")
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise PydanticCustomError("folds", "write 2 to 100, or 0 for none")
+        return value
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of_them(cls, value: int, info: ValidationInfo) -> int:
+        folds = info.data.get("folds", value)
+        if value > folds:
+            told = f"there are only {folds}, counted from 1" if folds else "say of how many with --folds N"
+            raise PydanticCustomError("fold", "{told}", {"told": told})
+        return value
+
+    @field_validator("betas", "trackers", "license_allow", mode="before")
     @classmethod
     def _split_text(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -96,6 +96,26 @@ class Terminated(Interrupted):
     exit_code = EXIT_TERMINATED
 
 
+NO_MEMORY = ("can't allocate memory", "Insufficient memory", "can't start new thread")
+"""What PyTorch, OpenCV and Python's threads say where it is no MemoryError."""
+
+
+def lacks_memory(exc: BaseException) -> bool:
+    """Tell whether somebody got no memory, of the machine or of its card."""
+    if isinstance(exc, ZooError):
+        return False
+    names = {kind.__name__ for kind in type(exc).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(text in str(exc) for text in NO_MEMORY)
+
+
+class Elsewhere(ZooError):
+    """Another process of a run failed, and says so itself; this one ends without a word, with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this run failed")
+        self.exit_code = exit_code
+
+
 def first_line(exc: BaseException) -> str:
     """Return what a foreign exception says, as far as it fits into one line of ours."""
     return next((line.strip().rstrip(".") for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

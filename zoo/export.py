@@ -91,7 +91,7 @@ def export_run(
     trained = load_trained(catalogue, run)
     final = run.export_folder / f"{job.name}-{job.precision}"
     with scratch_folder(final) as folder:
-        note(f"exporting {run.path.name} to {job.name} {job.precision}")
+        note(f"exporting {run.name} to {job.name} {job.precision}")
         model_file = _write_model(trained, job, folder)
         with _contender(trained, job, model_file, note) as contender:
             note(f"proving it on the {len(trained.data.splits['val'])} validation images")
@@ -240,7 +240,7 @@ def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> 
         model_file=model_file.name,
         options=job.options,
         lineage={
-            "run": trained.run.path.name,
+            "run": trained.run.name,
             "run_json": sha256(trained.run.record_file),
             "weights": sha256(trained.run.best_file),
             "dataset_fingerprint": trained.data.fingerprint,

@@ -22,7 +22,7 @@ def find_artifact(given: str | None, root: Path, note: Callable[[str], None]) ->
     found = find_any(given, root, note)
     if isinstance(found, Artifact):
         return found
-    raise ArtifactInvalid(f"{found.path} has no artifact yet; make one with `zoo export {found.path.name} --onnx`")
+    raise ArtifactInvalid(f"{found.path} has no artifact yet; make one with `zoo export {found.name} --onnx`")
 
 
 def find_any(given: str | None, root: Path, note: Callable[[str], None]) -> Run | Artifact:

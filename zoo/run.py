@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
 
 SCHEMA = 1
+FOLD = re.compile(r"fold-[1-9]\d*")
+"""The folder of one fold, inside the folder of all."""
 
 
 class RunRecord(BaseModel):
@@ -41,6 +43,8 @@ class RunRecord(BaseModel):
     """Label -> the probability from which on it is said, tuned on the validation images; only if multi-label."""
     class_weights: dict[str, float] = {}
     """Class -> what it weighed in the training loss; empty if all weighed the same."""
+    teacher: dict[str, str | float] = {}
+    """The run that taught this one: its folder, model, the SHA-256 of its weights and its best figure; mostly empty."""
     preprocess: dict[str, Any]
     config: dict[str, Any]
     origins: dict[str, str] = {}
@@ -72,11 +76,42 @@ class Run:
         self.previous_checkpoint_file = path / "previous.ckpt"
         self.report_file = path / "report.html"
         self.export_folder = path / "export"
+        self.plan_file = path / "plan.json"
+        self.folds_file = path / "folds.json"
+
+    @property
+    def name(self) -> str:
+        """What it is called below the folder of all runs: the name of its folder, NAME/fold-2 for a fold of NAME."""
+        path = self.path.absolute()
+        return f"{path.parent.name}/{path.name}" if FOLD.fullmatch(path.name) else path.name
 
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""
         return self.record_file.is_file()
+
+    @property
+    def holds_folds(self) -> bool:
+        """Whether it is no run itself, but the folder of several that validate on different folds."""
+        return self.plan_file.is_file() or bool(self.folds())
+
+    def fold(self, number: int) -> Run:
+        """Return the run of one fold, counted from 1; it need not exist."""
+        return Run(self.path / f"fold-{number}")
+
+    def folds(self) -> list[Run]:
+        """Return the folds that are there, in order; a run that is none of several folds has none."""
+        if self.finished or not self.path.is_dir():
+            return []
+        found = [path for path in self.path.iterdir() if FOLD.fullmatch(path.name) and path.is_dir()]
+        return [Run(path) for path in sorted(found, key=lambda path: int(path.name.partition("-")[2]))]
+
+    @property
+    def resumable(self) -> bool:
+        """Whether training began and did not come to its end."""
+        if self.holds_folds:
+            return not self.folds_file.is_file()
+        return not self.finished and self.checkpoint_file.is_file()
 
     def record(self) -> RunRecord:
         """Read `run.json`.
@@ -185,8 +220,11 @@ class Run:
     def _why_unfinished(self) -> str:
         if not self.path.is_dir():
             return f"{self.path}: no such run; `zoo list runs` shows what there is"
-        if self.checkpoint_file.is_file():
-            return f"{self.path} is not finished; go on with `zoo train --resume --name {self.path.name}`"
+        folds = self.folds()
+        if folds:
+            return f"{self.path} holds folds, each a run of its own; name one, for example {folds[0].name}"
+        if self.checkpoint_file.is_file() or self.plan_file.is_file():
+            return f"{self.path} is not finished; go on with `zoo train --resume --name {self.name}`"
         return f"{self.path} holds no finished run (no run.json); train one with `zoo train`"
 
 
@@ -196,10 +234,9 @@ def now() -> str:
 
 
 def list_runs(root: Path) -> list[Run]:
-    """Return the finished runs below `root`, the newest first; damaged ones are passed over."""
+    """Return the finished runs below `root`, folds among them, the newest first; damaged ones are passed over."""
     found = []
-    for path in root.iterdir() if root.is_dir() else []:
-        run = Run(path)
+    for run in (run for whole in _folders(root) for run in (whole, *whole.folds())):
         try:
             found.append((run.record().created, run))
         except RunInvalid:
@@ -221,31 +258,45 @@ def find_run(given: str | None, root: Path) -> Run:
     for path in (Path(given), root / given):
         if path.is_dir():
             return Run(path)
-    names = [run.path.name for run in list_runs(root)]
+    names = [run.name for run in list_runs(root)]
     close = difflib.get_close_matches(given, names, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "`zoo list runs` shows what there is"
     raise RunInvalid(f"no run is named {given!r} in {root}; {hint}")
 
 
 def find_unfinished(name: str | None, root: Path) -> Run:
-    """Return the run of that name, or the unfinished one that was written last.
+    """Return the run of that name, or the unfinished one that was written last; of folds, what holds them all.
 
     Raises:
         RunInvalid: there is none, or it is finished.
     """
     if name:
         run = find_run(name, root)
-        if run.finished:
+        if run.finished or run.folds_file.is_file():
             raise RunInvalid(f"{run.path} is finished; there is nothing to resume")
         return run
-    found = [Run(path) for path in (root.iterdir() if root.is_dir() else []) if path.is_dir()]
-    unfinished = [run for run in found if not run.finished and run.checkpoint_file.is_file()]
+    unfinished = list(_unfinished(root))
     if not unfinished:
         raise RunInvalid(f"no unfinished run in {root}; start one with `zoo train MODEL --dataset NAME`")
-    return max(unfinished, key=lambda run: run.checkpoint_file.stat().st_mtime)
+    return max(unfinished, key=lambda pair: pair[0])[1]
 
 
 def default_name(model: str, dataset: str) -> str:
     """Return MODEL-DATASET-TIME, with nothing that a folder's name could not hold."""
     stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")
     return re.sub(r"[^\w.+-]+", "_", f"{model}-{dataset}-{stamp}")
+
+
+def _folders(root: Path) -> list[Run]:
+    return [Run(path) for path in (root.iterdir() if root.is_dir() else []) if path.is_dir()]
+
+
+def _unfinished(root: Path) -> Iterator[tuple[float, Run]]:
+    """Yield what a resume can go on with, and when it was last written."""
+    for whole in _folders(root):
+        runs = [run for run in (whole, *whole.folds()) if run.checkpoint_file.is_file() and not run.finished]
+        if whole.plan_file.is_file() and not whole.folds_file.is_file():
+            files = [whole.plan_file, *(run.checkpoint_file for run in runs)]
+            yield max(file.stat().st_mtime for file in files), whole
+        else:
+            yield from ((run.checkpoint_file.stat().st_mtime, run) for run in runs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.config import TrainConfig
 from zoo.data.decode import to_rgb
+from zoo.data.folds import fold_of
 from zoo.data.loader import worker_count
 from zoo.data.prepared import PreparedData, Recorded, prepare
 from zoo.data.source import open_dataset
@@ -77,7 +78,7 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     # The first runs did not write down by what rule their splits were cut; there was only one.
     rule: Any = record.chosen.get("split_rule", "rank")
-    recorded = Recorded(rule=rule, skipped=record.skipped_images)
+    recorded = Recorded(rule=rule, skipped=record.skipped_images, fold=fold_of(config))
     data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded)
     if data.fingerprint != record.dataset_fingerprint:
         raise DatasetInvalid(

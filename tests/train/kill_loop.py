@@ -87,9 +87,9 @@ def begin(path: Path, options: dict[str, Any]) -> int:
 
 def tell(path: Path) -> None:
     """Leave marks when training and when a checkpoint begins, for the one that kills."""
-    from zoo.train import session
+    from zoo.train.job import Job
 
-    save, step = torch.save, session._Job.after_step
+    save, step = torch.save, Job.after_step
 
     def saving(*args: Any, **kwargs: Any) -> None:
         path.with_name("writing").touch()
@@ -100,7 +100,7 @@ def tell(path: Path) -> None:
         step(self, state)
 
     torch.save = saving
-    session._Job.after_step = stepping  # type: ignore[method-assign]
+    Job.after_step = stepping  # type: ignore[method-assign]
 
 
 def wait_for(mark: Path, process: int) -> None:

@@ -14,7 +14,8 @@ from zoo.train.freeze import classifier_of
 from zoo.train.loop import train_step
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import make_plan
-from zoo.train.state import make_state
+from zoo.train.replica import Replica
+from zoo.train.state import make_average, make_state
 from zoo.train.task import make_task
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Rig:
         """Take an epoch of these batches, without its end."""
         self.plan.freezing.begin_epoch(self.model, self.state.epoch)
         for images, labels in batches:
-            self.state.count(*train_step(self.state, images, labels, self.plan), len(labels))
+            self.state.count(train_step(self.state, images, labels, self.plan))
 
 
 def make_rig(catalogue: Catalogue, *, model: str = "test_resnet", steps: int = 2, size: int = 32, **given: Any) -> Rig:
@@ -71,7 +72,7 @@ def make_rig(catalogue: Catalogue, *, model: str = "test_resnet", steps: int = 2
     request = BackboneRequest(num_classes=CLASSES, image_size=size, options=config.all_backbone_options)
     backbone, preprocess = build_backbone(catalogue, catalogue.backbone(model), request)
     optimizer = make_optimizer(backbone, config)
-    state = make_state(backbone, optimizer, ema_decay=config.ema_decay, fp16=False)
+    state = make_state(Replica(backbone), optimizer, make_average(backbone, config.ema_decay))
     task = make_task(CLASSES, multi_label=False, loss=config.loss, smoothing=config.label_smoothing)
     plan = make_plan(config, choose(config), preprocess, optimizer, steps, task)
     return Rig(config, state, plan)

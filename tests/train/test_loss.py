@@ -48,6 +48,12 @@ def test_auto_is_cross_entropy() -> None:
     assert value("auto") == value("cross_entropy") == float(torch.nn.functional.cross_entropy(LOGITS, LABELS))
 
 
+def test_smoothing_is_that_of_its_formula() -> None:
+    logs = LOGITS.log_softmax(1)
+    wanted = [-(0.8 * row[label] + 0.2 * row.mean()) for row, label in zip(logs, LABELS, strict=True)]
+    assert value("cross_entropy", smoothing=0.2) == pytest.approx(float(sum(wanted)) / 2)
+
+
 def test_binary_cross_entropy_asks_of_each_class() -> None:
     assert value("bce") == pytest.approx(np.mean(by_hand(0)), rel=1e-5)
     assert value("bce", weights=[1, 1, 3]) == pytest.approx(np.mean(by_hand(0, (1, 1, 3))), rel=1e-5)

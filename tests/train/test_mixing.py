@@ -18,6 +18,7 @@ from zoo.train.choose import choose
 from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import make_plan
+from zoo.train.replica import Replica
 from zoo.train.session import resume_run, start_run
 from zoo.train.state import make_state
 from zoo.train.task import make_task
@@ -74,7 +75,7 @@ def test_the_plan_mixes_by_the_states_place(catalogue: Catalogue, config: TrainC
     backbone, preprocess = build_backbone(
         catalogue, catalogue.backbone(config.model), BackboneRequest(num_classes=4, image_size=32)
     )
-    state = make_state(backbone, make_optimizer(backbone, config), ema_decay=0, fp16=False)
+    state = make_state(Replica(backbone), make_optimizer(backbone, config))
     task = make_task(4, multi_label=False)
     plan = make_plan(config, choose(config), preprocess, state.optimizer, 5, task)
     for state.epoch, state.step in ((0, 0), (1, 0), (1, 3)):

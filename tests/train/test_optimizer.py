@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
+from zoo.config import TrainConfig
 from zoo.errors import OptionInvalid
 from zoo.train.optimizer import check_optimizer, make_optimizer
 
@@ -17,7 +19,6 @@ from .rig import batch, make_rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from zoo.catalogue import Catalogue
 
@@ -43,10 +44,22 @@ def test_an_unknown_optimizer_is_told_before_anything_is_prepared(cli: Callable[
     assert "did you mean" in answer.error
 
 
-@pytest.mark.parametrize(("name", "why"), [("adahessian", "second derivatives"), ("nonsense", "adamw, sgd")])
-def test_an_optimizer_that_cannot_work_is_refused(name: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"optimizer": "adahessian"}, "second derivatives"),
+        ({"optimizer": "nonsense"}, "adamw, sgd"),
+        ({"optimizer": "sgd", "betas": (0.9, 0.95)}, "betas = 0.9,0.95: --optimizer sgd has none"),
+        ({"optimizer": "rmsprop", "betas": (0.9, 0.95)}, "--optimizer rmsprop has none"),
+        ({"optimizer": "adan", "betas": (0.9, 0.95)}, "--optimizer adan has 3"),
+        ({"betas": (0.9,)}, "--optimizer adamw has 2"),
+        ({"optimizer": "lion", "opt_eps": 1e-6}, "opt_eps = 1e-06: --optimizer lion has none"),
+    ],
+    ids=str,
+)
+def test_an_optimizer_that_cannot_work_is_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(OptionInvalid, match=why):
-        check_optimizer(name)
+        check_optimizer(TrainConfig(model="-", dataset="-", **options))
 
 
 def test_an_optimizer_that_needs_what_is_not_here_is_told_in_one_line(catalogue: Catalogue) -> None:
@@ -60,6 +73,34 @@ def test_an_optimizer_that_needs_what_is_not_here_is_told_in_one_line(catalogue:
 def test_momentum_is_that_of_the_optimizer(catalogue: Catalogue, name: str) -> None:
     groups = make_rig(catalogue, optimizer=name, momentum=0.7).state.optimizer.param_groups
     assert {group["momentum"] for group in groups} == {0.7}
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "lamb", "muon"])
+def test_betas_and_eps_are_the_optimizers_own_unless_set(catalogue: Catalogue, name: str) -> None:
+    own = make_rig(catalogue, optimizer=name).state.optimizer.param_groups[0]
+    given = make_rig(catalogue, optimizer=name, betas=(0.8, 0.85), opt_eps=1e-3).state.optimizer.param_groups[0]
+    assert (tuple(given["betas"]), given["eps"]) == ((0.8, 0.85), 1e-3)
+    assert tuple(own["betas"]) not in ((), (0.8, 0.85))
+    assert 0 < own["eps"] < 1e-3
+
+
+def test_betas_and_eps_change_what_a_step_does(catalogue: Catalogue) -> None:
+    plain, *others = (make_rig(catalogue, **options) for options in ({}, {"betas": (0.5, 0.6)}, {"opt_eps": 0.1}))
+    for rig in (plain, *others):
+        rig.train(batch(), batch(seed=1))
+    assert all(rig.moved(plain.copy_of_weights()) for rig in others)
+
+
+def test_betas_are_read_from_the_command_line_and_from_a_file(cli: Callable[..., Answer]) -> None:
+    Path("more.toml").write_text("betas = [0.9, 0.95]\nopt_eps = 1e-6\n")
+    command = ["train", "tiny", "--dataset", "digits", "--dry-run", "--json"]
+    found = json.loads(cli(*command, "--config", "more.toml").stdout)
+    assert found["betas"] == {"value": [0.9, 0.95], "origin": "more.toml"}
+    assert found["opt_eps"] == {"value": 1e-6, "origin": "more.toml"}
+    told = json.loads(cli(*command, "--set", "betas=0.8, 0.85", "--set", "opt_eps=0.001").stdout)
+    assert [told[name]["value"] for name in ("betas", "opt_eps")] == [[0.8, 0.85], 1e-3]
+    for wrong in ("betas=0.9,1.5", "betas=much", "opt_eps=-1"):
+        assert wrong.partition("=")[0] in cli(*command, "--set", wrong).error
 
 
 @pytest.mark.parametrize("options", [{"optimizer": "lion"}, {"optimizer": "sgd"}, {"layer_decay": 0.5}], ids=str)

@@ -251,24 +251,27 @@ def test_early_stopping_counts_epochs_without_a_better_one(catalogue: Catalogue,
 
 def test_a_loss_that_is_not_finite_stops_before_anything_is_spoiled(catalogue: Catalogue, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    with pytest.raises(TrainingFailed, match="--lr"):
+    with pytest.raises(TrainingFailed, match=r"epoch 1, at or before step \d+; the last checkpoint is intact: .*--lr"):
         start_run(catalogue, options(catalogue, lr=100, warmup_epochs=0, ema_decay=0, weight_decay=10), path)
     assert not Run(path).finished
+    model = torch.load(Run(path).checkpoint_file, weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in model.values())
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "text"), [(28, "No space left on device"), (30, "Read-only file system")])
+def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_last_checkpoint(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str
 ) -> None:
     real, calls = os.fsync, []
 
     def full(descriptor: int) -> None:
         calls.append(descriptor)
         if len(calls) > 8:
-            raise OSError(28, "No space left on device")
+            raise OSError(number, text)
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(EnvironmentBroken, match="No space left"):
+    with pytest.raises(EnvironmentBroken, match=text):
         start_run(catalogue, options(catalogue), tmp_path / "run")
     monkeypatch.undo()
     assert not list((tmp_path / "run").glob(".*"))
@@ -285,7 +288,8 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signa
     while not metrics.is_file() and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    # What spot instances and SLURM leave, less two thirds.
+    _, stderr = process.communicate(timeout=10)
     assert process.returncode == code, stderr
     assert stderr.splitlines()[-1].startswith("zoo: stopped; go on with `zoo train --resume --name n`")
     assert "Traceback" not in stderr

@@ -14,7 +14,8 @@ from zoo.model import BackboneRequest, build_backbone
 from zoo.train.choose import choose
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import make_plan
-from zoo.train.state import make_state
+from zoo.train.replica import Replica
+from zoo.train.state import make_average, make_state
 from zoo.train.task import make_task
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def test_the_record_has_the_keys_that_outsiders_read(trained_run: Run) -> None:
     assert {"schema", "model", "dataset", "classes", "preprocess", "config", "metrics", "versions", "seed"} <= set(
         record
     )
-    assert record["chosen"].keys() == {"device", "precision", "layout", "threads", "cache", "split_rule", "batch_size"}
+    assert record["chosen"].keys() == {
+        *("device", "precision", "layout", "threads", "cache", "split_rule", "batch_size", "processes")
+    }
     assert sum(record["dataset_sizes"].values()) == 1797
     assert record["licenses"]["data"] == "CC-BY-4.0"
     test = record["metrics"]["test"]
@@ -148,7 +151,7 @@ def test_weight_decay_spares_norms_and_biases(pieces: Pieces) -> None:
 
 def test_the_rate_warms_up_and_falls_along_a_cosine(pieces: Pieces) -> None:
     config, backbone, preprocess = pieces(epochs=10, lr=0.1, warmup_epochs=2)
-    state = make_state(backbone, make_optimizer(backbone, config), ema_decay=0, fp16=False)
+    state = make_state(Replica(backbone), make_optimizer(backbone, config))
     plan = make_plan(config, choose(config), preprocess, state.optimizer, 5, make_task(10, multi_label=False))
     rates = []
     for epoch in range(10):
@@ -165,7 +168,7 @@ def test_the_rate_warms_up_and_falls_along_a_cosine(pieces: Pieces) -> None:
 
 def test_the_average_follows_its_formula(pieces: Pieces) -> None:
     _, backbone, _ = pieces()
-    state = make_state(backbone, torch.optim.SGD(backbone.parameters(), 0.1), ema_decay=0.9, fp16=False)
+    state = make_state(Replica(backbone), torch.optim.SGD(backbone.parameters(), 0.1), make_average(backbone, 0.9))
     assert state.ema is not None
     before = {name: value.clone() for name, value in state.ema.module.state_dict().items() if value.is_floating_point()}
     with torch.no_grad():

@@ -13,11 +13,14 @@ from typer.core import TyperGroup
 from zoo import __version__
 from zoo.cli import bench, data, doctor, evaluate, export, listing, plugin, predict, show, train, tune, verify
 from zoo.cli.plain import PlainCommand, keep_text
-from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, ZooError, first_line
+from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, Elsewhere, ZooError, first_line, lacks_memory
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.installed import Installed
+
+
+LESS_MEMORY = "end other programs; in training fewer --workers, a smaller --batch-size or --image-size take less"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(EXIT_DONE) from None
         except (typer.Exit, typer.Abort):
             raise
+        except Elsewhere as exc:
+            raise typer.Exit(exc.exit_code) from None
         except ZooError as exc:
             self._stop(ctx, str(exc), exc.exit_code)
         except KeyboardInterrupt:
@@ -61,6 +66,8 @@ class OneLineErrors(TyperGroup):
         except Exception as exc:
             if type(exc).__module__.startswith(("click", "typer")):
                 raise
+            if lacks_memory(exc):
+                self._stop(ctx, f"out of memory: {first_line(exc)}; {LESS_MEMORY}", EXIT_ERROR)
             self._stop(ctx, f"internal error: {type(exc).__name__}: {first_line(exc)}; --debug shows where", EXIT_ERROR)
 
     def _stop(self, ctx: Any, text: str, code: int) -> None:

@@ -129,7 +129,7 @@ def _runs(root: Path | None) -> list[Row]:
         record = run.record()
         test = record.metrics["test"]
         figures = {f"test_{key}": round(test[key], 4) if key in test else None for key in ("top1", "map")}
-        about = {"name": run.path.name, "model": record.model, "dataset": record.dataset}
+        about = {"name": run.name, "model": record.model, "dataset": record.dataset}
         rows.append({**about, **figures, "created": record.created[:19]})
     return rows
 

@@ -6,22 +6,36 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from zoo.cli.output import stderr
 from zoo.errors import Interrupted, Terminated
-from zoo.evaluate.figures import TITLES, figure
+from zoo.evaluate.figures import TITLES, figure, headline
 from zoo.train.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
+
+    from rich.console import Console
+    from rich.progress import Task
+    from rich.text import Text
 
     from zoo.train.loop import EpochResult
     from zoo.train.state import TrainState
 
 REFRESH_SECONDS = 0.2
+WIDEST_BAR = 40
+STATM = "/proc/self/statm"
+
+
+class _TimeLeft(TimeRemainingColumn):
+    def render(self, task: Task) -> Text:
+        return super().render(task).append(" left")
 
 
 class TrainProgress(Watch):
@@ -30,23 +44,19 @@ class TrainProgress(Watch):
     A second signal is not held back: it interrupts at once, and the last saved state still stands.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Take whether another process of the run shows it already."""
+        self._quiet = quiet
         self._console = stderr()
+        self._console.quiet = quiet
         self._signal = 0
         self._handlers: dict[signal.Signals, Any] = {}
         self._next_refresh = 0.0
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
+        self._bars = make_bars(self._console)
+        self._screening, self._epoch_bar, self._step_bar = (
+            self._bars.add_task(text, visible=False, count="", detail="")
+            for text in ("looking at images", "epoch", "step")
         )
-        self._screening = self._bars.add_task("looking at images", visible=False, detail="")
-        self._run = self._bars.add_task("training", visible=False, detail="")
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -65,33 +75,28 @@ class TrainProgress(Watch):
         """Move the bar of the first look at the images."""
         if done == total or time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + REFRESH_SECONDS
-            self._bars.update(self._screening, completed=done, total=total, visible=done < total)
+            count = f"{done}/{total}"
+            self._bars.update(self._screening, completed=done, total=total, visible=done < total, count=count)
 
     def begin(self, state: TrainState, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
-        """Show the training bar; from now on a signal waits for the end of the step."""
+        """Show the training bars; from now on a signal waits for the end of the step."""
         self._steps, self._epochs, self._batch_size = steps_per_epoch, epochs, batch_size
         self._began, self._first_step = time.monotonic(), state.global_step(steps_per_epoch)
-        self._bars.update(self._run, total=epochs * steps_per_epoch, completed=self._first_step, visible=True)
+        self._shown_epoch = state.epoch
+        self._bars.update(self._epoch_bar, total=epochs * steps_per_epoch)
+        self._bars.update(self._step_bar, total=steps_per_epoch)
+        self._show(state)
         for number in (signal.SIGINT, signal.SIGTERM):
             # A run that ran out of memory begins anew.
             self._handlers.setdefault(number, signal.signal(number, self._take))
 
     def step(self, state: TrainState) -> None:
-        """Move the training bar, or stop the run if a signal came."""
+        """Move the training bars, or stop the run if a signal came."""
         if self._signal:
             raise Terminated if self._signal == signal.SIGTERM else Interrupted
-        if time.monotonic() < self._next_refresh or self._bars.disable:
-            return
-        self._next_refresh = time.monotonic() + REFRESH_SECONDS
-        done = state.global_step(self._steps)
-        rate = (done - self._first_step) * self._batch_size / (time.monotonic() - self._began)
-        loss, _ = state.means()
-        self._bars.update(
-            self._run,
-            completed=done,
-            description=f"epoch {state.epoch + 1}/{self._epochs}",
-            detail=f"loss {loss:.3f}  {rate:.0f} images/s",
-        )
+        if time.monotonic() >= self._next_refresh:
+            self._next_refresh = time.monotonic() + REFRESH_SECONDS
+            self._show(state)
 
     def epoch(self, result: EpochResult) -> None:
         """Print the line of an epoch."""
@@ -101,12 +106,87 @@ class TrainProgress(Watch):
             f"  {result.images_per_second:.0f} images/s"
         )
 
+    def _show(self, state: TrainState) -> None:
+        if self._bars.disable:
+            return
+        if state.epoch > self._shown_epoch:
+            # Or it would stay at the end of its time.
+            self._bars.reset(self._step_bar)
+        self._shown_epoch = state.epoch
+        done = state.global_step(self._steps)
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        rate = f"{(done - self._first_step) * self._batch_size / seconds:.0f} images/s"
+        # Behind the last step of an epoch only validation is heard of, behind the last epoch only the final measure.
+        doing = "measuring" if state.epoch >= self._epochs else "validating" if state.step >= self._steps else rate
+        loss = f"loss {state.means()[0]:.4f}" if state.step else ""
+        self._bars.update(
+            self._epoch_bar,
+            completed=done,
+            visible=True,
+            count=f"{min(state.epoch + 1, self._epochs)}/{self._epochs}",
+            detail=_validated(state.history),
+        )
+        self._bars.update(
+            self._step_bar,
+            completed=state.step,
+            visible=True,
+            count=f"{state.step}/{self._steps}",
+            detail="  ".join(filter(None, (loss, doing, _memory(state)))),
+        )
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
-        # Not through rich: a signal may come in the middle of its own work, even of its import.
-        os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
+        if not self._quiet:
+            # Not through rich: a signal may come in the middle of its own work, even of its import.
+            os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
 
 
 def _figures(found: dict[str, float]) -> str:
     return "  ".join(f"{TITLES.get(key, key)} {figure(key, value)}" for key, value in found.items())
+
+
+def make_bars(console: Console) -> Progress:
+    """Return bars that fit into 80 columns and go when they are done; none where nobody looks on."""
+    return Progress(
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[count]}", justify="right"),
+        BarColumn(bar_width=None, table_column=Column(max_width=WIDEST_BAR)),
+        TextColumn("{task.fields[detail]}"),
+        _TimeLeft(table_column=Column(no_wrap=True)),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _validated(history: Sequence[dict[str, Any]]) -> str:
+    """Tell the figure that a run is judged by: of its last epoch, and of its best."""
+    if not history:
+        return ""
+    last, best = history[-1], next((line for line in reversed(history) if line["best"]), history[-1])
+    key = headline({name.removeprefix("val_"): None for name in last if name.startswith("val_")})
+    now, then = (figure(key, line[f"val_{key}"]) for line in (last, best))
+    return f"val {TITLES[key]} {now}, best {then}"
+
+
+def _memory(state: TrainState) -> str:
+    """Tell the most that training took on the card, elsewhere what this process takes now."""
+    import torch
+
+    device = next(state.model.parameters()).device
+    taken = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes()
+    return f"{taken / 1e9:.1f} GB" if taken else ""
+
+
+def _resident_bytes() -> int:
+    """Return what this process has in memory, or the most it ever had where only that is told; 0 where nothing is."""
+    try:
+        return int(Path(STATM).read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

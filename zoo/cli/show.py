@@ -140,10 +140,13 @@ def _origin(plugin: Plugin) -> dict[str, Any]:
 
 def _run(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.artifact import list_artifacts
+    from zoo.folds.result import read
     from zoo.home import runs_root
     from zoo.run import find_run
 
     run = find_run(name or None, runs_root(runs))
+    if run.folds_file.is_file():
+        return {"path": str(run.path), **read(run).model_dump(mode="json", by_alias=True)}
     record = run.record().model_dump(mode="json", by_alias=True)
     artifacts = [str(a.path) for a in list_artifacts(run.export_folder)]
     return {"path": str(run.path), **record, "artifacts": artifacts}

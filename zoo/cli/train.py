@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.completion import names, options
+from zoo.cli.folds import print_folds
+from zoo.cli.launch import in_one_of_several
 from zoo.cli.options import Json, Runs
+from zoo.cli.start import Order, train, train_on
+from zoo.home import runs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved, TrainConfig
+    from zoo.config import Resolved
     from zoo.run import Run
 
 DEFAULT_RECIPE = "finetune"
@@ -76,6 +80,9 @@ def train_cli(
     cutmix: Annotated[
         float | None, typer.Option(help="Put a piece of one image into another: alpha, for example 1.0.")
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A finished run, by name or path, whose answers are learned too.")
+    ] = None,
     augment: Annotated[
         str | None,
         typer.Option(
@@ -88,12 +95,23 @@ def train_cli(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Cross-validate: a run for each fold; --set fold=K trains one of them alone."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and splits.")] = None,
     sampler: Annotated[str | None, typer.Option(help="shuffle, or balanced: every class as often.")] = None,
     cache: Annotated[str | None, typer.Option(help="Where decoded images are kept: auto, off, ram or disk.")] = None,
     cache_limit: Annotated[float | None, typer.Option(help="Gigabytes that all caches may take.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches; -1 chooses.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="Train on so many GPUs of this machine, a process for each.")
+    ] = None,
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Divide the weights among them: for models too large.")] = False,
+    sync_batchnorm: Annotated[
+        bool, typer.Option("--sync-batchnorm", help="Batch norms see the batches of all of them.")
+    ] = False,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     layout: Annotated[str | None, typer.Option(help="auto, nchw or nhwc.")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the training step: pays in long runs.")] = False,
@@ -157,13 +175,17 @@ def train_cli(
         "class_weights": class_weights,
         "mixup": mixup,
         "cutmix": cutmix,
+        "teacher": teacher,
         "augment": augment,
+        "folds": folds,
         "seed": seed,
         "sampler": sampler,
         "cache": cache,
         "cache_limit": cache_limit,
         "workers": workers,
         "device": device,
+        "fsdp": fsdp or None,
+        "sync_batchnorm": sync_batchnorm or None,
         "precision": precision,
         "layout": layout,
         "compile": compile_ or None,
@@ -181,18 +203,27 @@ def train_cli(
     if no_pretrained and weights:
         raise typer.BadParameter("--no-pretrained and --weights exclude each other")
     catalogue = ctx.obj.catalogue()
-    if resume:
-        _print_run(_resume(catalogue, given, name, runs), json=json)
-        return
-    resolved = resolve_options(catalogue, given, recipe, config)
-    if dry_run:
-        _print_options(catalogue, resolved, json=json)
-        return
-    _print_run(_start(catalogue, resolved, name, runs), json=json)
+
+    order = Order(
+        catalogue=catalogue,
+        given={**given, **_lasting(catalogue, given, runs)} if resume else given,
+        resolve=lambda: resolve_options(catalogue, given, recipe, config, runs),
+        name=name,
+        root=runs_root(runs),
+        resume=resume,
+    )
+    if dry_run and not resume:
+        _print_options(catalogue, order.resolve(), json=json)
+    elif devices and devices > 1 and not in_one_of_several():
+        train_on(devices, order)
+    elif (run := train(order)) is not None:
+        _print_run(run, json=json)
 
 
-def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None) -> Resolved:
-    """Lay defaults, recipe, model entry, file and command line over each other."""
+def resolve_options(
+    catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
+) -> Resolved:
+    """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
 
     layers = [file_layer(config)] if config else []
@@ -202,56 +233,32 @@ def resolve_options(catalogue: Catalogue, given: dict[str, Any], recipe: str | N
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
         layers = [*recipes, model_layer(choice), *layers]
     resolved = resolve([*layers, ("command line", given)])
-    lasting = _lasting(catalogue, resolved.config.model_dump())
+    lasting = _lasting(catalogue, resolved.config.model_dump(), runs)
     return resolved.model_copy(update={"config": resolved.config.model_copy(update=lasting)})
 
 
-def _lasting(catalogue: Catalogue, values: dict[str, Any]) -> dict[str, Any]:
+def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) -> dict[str, Any]:
     """Return those of the values that may be paths, as they mean the same from any folder."""
     from zoo.data.augment import lasting_file
     from zoo.data.source import lasting_name, lasting_options
+    from zoo.home import runs_root
+    from zoo.train.teacher import lasting_teacher
     from zoo.train.weighting import lasting_weights
 
     def lasting_dataset(name: str) -> str:
         return lasting_name(catalogue, name)
+
+    def lasting_run(name: str) -> str:
+        return lasting_teacher(name, runs_root(runs))
 
     makers: dict[str, Callable[[Any], Any]] = {
         "dataset": lasting_dataset,
         "dataset_options": lasting_options,
         "augment": lasting_file,
         "class_weights": lasting_weights,
+        "teacher": lasting_run,
     }
     return {key: make(values[key]) for key, make in makers.items() if key in values}
-
-
-def _start(catalogue: Catalogue, resolved: Resolved, name: str | None, runs: Path | None) -> Run:
-    from zoo.cli.progress import TrainProgress
-    from zoo.data.source import short_name
-    from zoo.home import runs_root
-    from zoo.run import default_name
-    from zoo.train.session import check_names, start_run
-
-    check_names(catalogue, resolved.config)
-    path = runs_root(runs) / (name or default_name(resolved.config.model, short_name(resolved.config.dataset)))
-    with TrainProgress() as watch:
-        return start_run(catalogue, resolved, path, watch)
-
-
-def _resume(catalogue: Catalogue, given: dict[str, Any], name: str | None, runs: Path | None) -> Run:
-    from zoo.cli.progress import TrainProgress
-    from zoo.config import changed_on_resume
-    from zoo.home import runs_root
-    from zoo.run import find_unfinished
-    from zoo.train.session import resume_run
-
-    run = find_unfinished(name, runs_root(runs))
-    lasting = _lasting(catalogue, given)
-
-    def change(saved: TrainConfig) -> TrainConfig:
-        return changed_on_resume(saved, {**given, **lasting})
-
-    with TrainProgress() as watch:
-        return resume_run(catalogue, run, change, watch)
 
 
 def _print_options(catalogue: Catalogue, resolved: Resolved, *, json: bool) -> None:
@@ -272,10 +279,13 @@ def _print_run(run: Run, *, json: bool) -> None:
     from zoo.cli.output import print_json, print_table, stdout
     from zoo.evaluate.figures import summary
 
+    if run.holds_folds:
+        print_folds(run, json=json)
+        return
     record = run.record()
     if json:
         print_json({"run": str(run.path), **record.model_dump(mode="json", by_alias=True)})
         return
     told = {split: summary(record.metrics[split]) for split in ("val", "test")}
     print_table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
-    stdout().print(f"{run.path} is finished; next: zoo export {run.path.name} --onnx --int8")
+    stdout().print(f"{run.path} is finished; next: zoo export {run.name} --onnx --int8")

@@ -159,7 +159,8 @@ def _plan(asked: Asked) -> TunePlan:
     shared = {"threads": max((os.cpu_count() or 1) // asked.jobs, 1)} if asked.jobs > 1 else {}
 
     def resolve(values: Mapping[str, Any]) -> Resolved:
-        return resolve_options(catalogue, {**shared, **asked.given, **values}, asked.recipe, asked.config)
+        given = {**shared, **asked.given, **values}
+        return resolve_options(catalogue, given, asked.recipe, asked.config, asked.folder.parent)
 
     return TunePlan(
         catalogue=catalogue,

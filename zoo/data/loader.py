@@ -46,12 +46,15 @@ class Augmentation(Protocol):
     def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None: ...
 
 
-def worker_count(asked: int) -> int:
-    """Return how many threads prepare batches; -1 chooses: one fewer than the processors we may use, at most 16."""
+def worker_count(asked: int, processes: int = 1) -> int:
+    """Return how many threads prepare batches in one of some processes on this machine.
+
+    -1 chooses: one fewer than the processors that it may use for itself, at most 16.
+    """
     if asked >= 0:
         return asked
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-    return max(1, min(MOST_WORKERS, processors - 1))
+    return max(1, min(MOST_WORKERS, processors // processes - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,18 @@ class Shard:
 
     rank: int = 0
     of: int = 1
+
+    def rows(self, images: int) -> np.ndarray:
+        """Return the places of ours in a batch of so many, int64, ascending.
+
+        Where they can be shared evenly that way, a row and its mirror image, counted from the end, stay together:
+        mixup and cutmix blend such pairs, so that the pairs are the same for any number of processes.
+        """
+        places = np.arange(images)
+        pairs = images % (2 * self.of) == 0
+        ours: np.ndarray = (np.minimum(places, places[::-1]) if pairs else places) % self.of == self.rank
+        mine: np.ndarray = places[ours]
+        return mine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +111,8 @@ class TrainLoader:
         # An image may be drawn again within an epoch; each time it must look different.
         samples = np.stack([np.full(len(order), epoch), order, occurrences(order)], axis=1)
         rows = range(start * self.batch_size, len(self) * self.batch_size, self.batch_size)
-        steps = [samples[row : row + self.batch_size][self.shard.rank :: self.shard.of] for row in rows]
+        # The only batch may be smaller than others would be.
+        steps = [part[self.shard.rows(len(part))] for part in (samples[row : row + self.batch_size] for row in rows)]
         own = threading.local()
 
         def make(step: np.ndarray) -> Batch:
@@ -164,16 +180,24 @@ class _Sampler:
 
 
 def evaluation_batches(
-    split: Split, preprocess: Preprocess, *, batch_size: int = 64, workers: int = 0, faults: Faults | None = None
+    split: Split,
+    preprocess: Preprocess,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    faults: Faults | None = None,
+    shard: Shard | None = None,
 ) -> Iterator[Batch]:
     """Yield a whole split in order, each image prepared exactly as on the device.
 
     Args:
         split: Its images may be `Prepared` already.
         preprocess: What the device does.
-        batch_size: Images a batch.
+        batch_size: Images a batch, at most.
         workers: Threads.
         faults: Takes note of images that cannot be read, which are then left out.
+        shard: Which of several processes this is; each gets its share, in as many batches as any other, so that the
+            last ones may be empty.
 
     Raises:
         ImageUnreadable: an image cannot be read, and nobody takes note.
@@ -194,8 +218,10 @@ def evaluation_batches(
         pixels = np.stack([prepared[row] for row in good]) if good else np.empty((0, *preprocess.size, 3), np.uint8)
         return pixels, split.labels[indices[good]]
 
-    places = np.arange(len(split))
-    yield from in_order(make, [places[i : i + batch_size] for i in range(0, len(split), batch_size)], workers)
+    places, shard = np.arange(len(split)), shard or Shard()
+    whole = batch_size * shard.of
+    steps = [places[i : i + whole][shard.rank :: shard.of] for i in range(0, len(split), whole)]
+    yield from in_order(make, steps, workers)
 
 
 def in_order(make: Callable[[Step], Batch], steps: Sequence[Step], workers: int) -> Iterator[Batch]:

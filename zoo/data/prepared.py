@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from zoo.data.decode import describe
+from zoo.data.folds import deal
 from zoo.data.screen import MAX_BROKEN_SHARE, Look, choose_rule, lengths_of, refuse_if_too_many, screen
 from zoo.data.splits import CUTS, class_counts
 from zoo.errors import DatasetInvalid
@@ -19,9 +20,12 @@ from zoo.plugin import Dataset, Image, Split
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from zoo.data.folds import Fold
     from zoo.data.splits import Rule
 
 SPLITS = ("train", "val", "test")
+Keyed = tuple[Split, list[str]]
+"""Images and labels, and what makes images the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +54,14 @@ class PreparedData:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What a run has written down of its data, so that the same splits are cut again."""
+    """What a run has settled of its data, so that the same splits are cut again."""
 
-    rule: Rule
+    rule: Rule | None = None
+    """None: not yet, the dataset decides."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Images that the run left out."""
+    fold: Fold | None = None
+    """Which part of train and val is validated on, instead of val."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,36 @@ class Subset(Sequence[Image]):
         return name_of(self.images, int(self.indices[index]), self.origin)
 
 
+@dataclass(frozen=True)
+class Joined(Sequence[Image]):
+    """The images of two splits, one after the other, still lazy."""
+
+    first: Subset
+    second: Subset
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        part, own = self._place(range(len(self))[index])
+        return part[own]
+
+    def name(self, index: int) -> str:
+        """Return what a person calls an image, as its split does."""
+        part, own = self._place(index)
+        return part.name(own)
+
+    def _place(self, index: int) -> tuple[Subset, int]:
+        before = len(self.first)
+        return (self.first, index) if index < before else (self.second, index - before)
+
+
 def prepare(
     dataset: Dataset,
     name: str,
@@ -98,13 +135,14 @@ def prepare(
         dataset: As its plugin describes it.
         name: What the user calls it.
         seed: Of the splits that are cut.
-        recorded: What a run knows of this data; the same splits come out again.
+        recorded: What a run knows of this data: the same splits come out again, or one of its folds.
         max_broken: In 0..1: the share of broken images above which the dataset is refused.
         progress: Called with how many images of a split were looked at, and of how many.
 
     Raises:
         DatasetInvalid: too many broken images, a class without usable images or too few of them to cut splits.
     """
+    recorded = recorded or Recorded()
     rule, lengths = _rule(dataset, recorded)
     looks = {
         split: screen(part.images, f"{name}:{split}", lengths.get(split), progress)
@@ -113,7 +151,7 @@ def prepare(
     broken = _broken(dataset, looks)
     refuse_if_too_many(broken, sum(map(len, looks.values())), max_broken, f"dataset {name!r}")
     usable = {split: _usable(dataset.splits[split], found, split) for split, found in looks.items()}
-    splits = _cut(usable, dataset.classes, rule, seed)
+    splits = _cut(usable, dataset.classes, rule, seed, recorded.fold)
     _check_training_classes(splits["train"], dataset.classes)
     data = PreparedData(
         name=name,
@@ -125,17 +163,15 @@ def prepare(
         multi_label=dataset.multi_label,
         license=dataset.license,
     )
-    if recorded is None:
-        return data
     return data.without({image: why for image, why in recorded.skipped.items() if image not in broken})
 
 
-def _rule(dataset: Dataset, recorded: Recorded | None) -> tuple[Rule, Mapping[str, np.ndarray | None]]:
+def _rule(dataset: Dataset, recorded: Recorded) -> tuple[Rule, Mapping[str, np.ndarray | None]]:
     """Return by what images are told apart, and their lengths where that is enough; files are asked once."""
-    if recorded and recorded.rule != "size":
+    if recorded.rule not in (None, "size"):
         return recorded.rule, {}
     lengths = {split: lengths_of(part.images) for split, part in dataset.splits.items()}
-    rule = recorded.rule if recorded else choose_rule(dataset.splits, lengths)
+    rule = recorded.rule or choose_rule(dataset.splits, lengths)
     return rule, lengths if rule == "size" else {}
 
 
@@ -149,15 +185,34 @@ def _broken(dataset: Dataset, looks: Mapping[str, Sequence[Look]]) -> dict[str, 
 
 
 def _cut(
-    usable: Mapping[str, tuple[Split, list[str]]], classes: Sequence[str], rule: Rule, seed: int
+    usable: Mapping[str, Keyed], classes: Sequence[str], rule: Rule, seed: int, fold: Fold | None
 ) -> dict[str, Split]:
-    splits = {split: part for split, (part, _) in usable.items()}
+    splits = dict(usable)
     missing = [split for split in SPLITS[1:] if split not in splits]
     if missing:
         train, keys = usable["train"]
         parts = CUTS[rule](train.labels, keys, classes, missing, seed)
-        splits.update({split: choose(train, indices) for split, indices in parts.items()})
-    return {split: splits[split] for split in SPLITS}
+        splits.update({split: (choose(train, own), [keys[i] for i in own.tolist()]) for split, own in parts.items()})
+    found = {split: splits[split][0] for split in SPLITS}
+    return {**found, **_fold(splits["train"], splits["val"], classes, seed, fold)} if fold else found
+
+
+def _fold(train: Keyed, val: Keyed, classes: Sequence[str], seed: int, fold: Fold) -> dict[str, Split]:
+    """Return train and val of one fold; test is cut before, as without folds."""
+    labels = np.concatenate([train[0].labels, val[0].labels])
+    both = Split(images=_join(train[0].images, val[0].images), labels=labels)
+    home = deal(labels, [*train[1], *val[1]], classes, fold.of, seed)
+    mine = home == fold.number
+    return {"train": choose(both, np.flatnonzero(~mine)), "val": choose(both, np.flatnonzero(mine))}
+
+
+def _join(first: Sequence[Image], second: Sequence[Image]) -> Subset:
+    assert isinstance(first, Subset)
+    assert isinstance(second, Subset)
+    if first.images is second.images:
+        # Numbered as in the dataset: caches know images by these numbers.
+        return Subset(first.images, np.concatenate([first.indices, second.indices]), first.origin)
+    return Subset(Joined(first, second), np.arange(len(first) + len(second)), f"{first.origin}+{second.origin}")
 
 
 def name_of(images: Sequence[Image], index: int, origin: str) -> str:
@@ -179,7 +234,7 @@ def choose(split: Split, indices: np.ndarray) -> Split:
     return Split(images=chosen, labels=split.labels[indices])
 
 
-def _usable(split: Split, looks: Sequence[Look], origin: str) -> tuple[Split, list[str]]:
+def _usable(split: Split, looks: Sequence[Look], origin: str) -> Keyed:
     good = np.array([i for i, look in enumerate(looks) if not look.fault], dtype=np.int64)
     images = Subset(split.images, good, origin)
     return Split(images=images, labels=split.labels[good]), [looks[i].key for i in good]
@@ -200,7 +255,7 @@ def _check_training_classes(train: Split, classes: Sequence[str]) -> None:
         )
 
 
-def _fingerprint(classes: Sequence[str], usable: Mapping[str, tuple[Split, list[str]]], rule: Rule) -> str:
+def _fingerprint(classes: Sequence[str], usable: Mapping[str, Keyed], rule: Rule) -> str:
     digest = hashlib.sha256("\0".join(classes).encode())
     for name, (split, keys) in sorted(usable.items()):
         digest.update(f"\1{name}".encode())

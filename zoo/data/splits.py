@@ -48,7 +48,7 @@ def cut(
         DatasetInvalid: a class too small to give every split an image.
     """
     names, group = np.unique(np.asarray(keys, dtype=str), return_inverse=True)
-    place = np.array([_place(seed, name) for name in names.tolist()])
+    place = np.array([place_of(seed, name) for name in names.tolist()])
     home = np.minimum((place / HELD_OUT_SHARE).astype(int), len(missing))
     for label, name in enumerate(classes):
         members = members_of(labels, label)
@@ -93,12 +93,13 @@ def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(labels, minlength=classes) if labels.ndim == 1 else labels.sum(0, dtype=np.int64)
 
 
+def place_of(seed: int, key: str) -> float:
+    """Return where the hash of seed and key puts an image on the line from 0 to 1."""
+    return int.from_bytes(_hash(seed, key)[:6], "big") / 2**48
+
+
 def _hash(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()
-
-
-def _place(seed: int, key: str) -> float:
-    return int.from_bytes(_hash(seed, key)[:6], "big") / 2**48
 
 
 def _lend(home: np.ndarray, own: np.ndarray, train: int) -> None:

@@ -44,7 +44,7 @@ def decode(source: Path | bytes) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _decode(data)
-    except PixelError:
+    except (PixelError, MemoryError):
         raise
     except Exception as exc:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files
         raise PixelError(_reason(exc)) from exc

@@ -14,7 +14,7 @@ from zoo.train.state import SCHEMA
 from zoo.weights import load_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from zoo.config import TrainConfig
@@ -25,45 +25,47 @@ if TYPE_CHECKING:
 class Checkpoints:
     """Writes a run's checkpoints while it trains."""
 
-    def __init__(self, run: Run, config: TrainConfig, about: dict[str, Any]) -> None:
+    def __init__(self, run: Run, config: TrainConfig, about: dict[str, Any], *, writes: bool = True) -> None:
         """Take note of what belongs to every checkpoint.
 
         Args:
             run: Where they go.
             config: How often they are due.
             about: Plain values that say what the state belongs to.
+            writes: Whether this is the one process of a run that does.
         """
+        self._writes = writes
         self._run = run
         self._config = config
         self._about = about
         self._written = time.monotonic()
         self._place = (0, 0)
 
-    def after_step(self, state: TrainState) -> None:
-        """Write one if it is time."""
+    def due(self, state: TrainState) -> bool:
+        """Tell whether it is time for one."""
         by_time = time.monotonic() - self._written >= 60 * self._config.checkpoint_minutes > 0
         epoch, step = self._place
         since = state.step - (step if epoch == state.epoch else 0)
-        by_steps = since >= self._config.checkpoint_steps > 0
-        if by_time or by_steps:
-            self.write(state)
+        return by_time or since >= self._config.checkpoint_steps > 0
 
     def write(self, state: TrainState) -> None:
-        """Write the state as `last.ckpt`; the one before stays as `previous.ckpt`.
+        """Write the state as `last.ckpt`; the one before stays as `previous.ckpt`. Called in every process.
 
         Raises:
             TrainingFailed: the weights are not finite; what is on disk stays.
             EnvironmentBroken: the disk is full or cannot be written; what is on disk stays.
         """
-        if not _finite(state.model):
+        payload = {"about": self._about, **state.to_payload()}
+        self._written = time.monotonic()
+        self._place = (state.epoch, state.step)
+        if not self._writes:
+            return
+        if not _finite(payload["model"]):
             raise TrainingFailed(
                 f"weights became infinite or NaN in epoch {state.epoch + 1}, at or before step {state.step}; "
                 f"{self._run.checkpoint_file} is from before: try a smaller --lr, --precision fp32 or --set clip_grad=1"
             )
-        payload = {"about": self._about, **state.to_payload()}
         write_atomic(self._run.checkpoint_file, lambda file: torch.save(payload, file), before=self._keep_previous)
-        self._written = time.monotonic()
-        self._place = (state.epoch, state.step)
 
     def _keep_previous(self) -> None:
         """Give the present checkpoint a second name, so that at every moment there is a whole one under the first."""
@@ -97,8 +99,8 @@ def _read(path: Path) -> dict[str, Any]:
     return payload
 
 
-def _finite(model: torch.nn.Module) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in model.state_dict().values() if value.is_floating_point())
+def _finite(weights: Mapping[str, torch.Tensor]) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point())
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from zoo.errors import OptionInvalid, first_line
+from zoo.train.world import ALONE
 
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
     from zoo.data.cache import Asked
     from zoo.data.splits import Rule
+    from zoo.train.world import World
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
@@ -36,16 +38,18 @@ class Chosen:
     split_rule: Rule | None = None
     """By what images were told apart when splits were cut; None until they are."""
     batch_size: int = 0
-    """Images a batch."""
+    """Images a batch, of all processes together."""
+    processes: int = 1
+    """That trained; another number gives other bits."""
 
 
-def choose(config: TrainConfig) -> Chosen:
+def choose(config: TrainConfig, world: World = ALONE) -> Chosen:
     """Replace every `auto` by what is best on this machine as a rule; `settle` looks at the model as well.
 
     Raises:
         OptionInvalid: a device that is not there.
     """
-    device = config.device if config.device != "auto" else _best_device()
+    device = world.device(config.device if config.device != "auto" else _best_device())
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as exc:
@@ -61,9 +65,10 @@ def choose(config: TrainConfig) -> Chosen:
         device=device,
         precision=precision,
         layout=layout,
-        threads=config.threads or torch.get_num_threads(),
+        threads=config.threads or max(1, torch.get_num_threads() // world.local_size),
         cache=config.cache,
         batch_size=USUAL_BATCH if config.batch_size == "auto" else config.batch_size,
+        processes=world.size,
     )
 
 

@@ -53,15 +53,12 @@ def finish(
         multi_label=data.multi_label,
         thresholds=thresholds,
         class_weights=parts.weights,
+        teacher=parts.teacher.facts() if parts.teacher else {},
         preprocess=parts.preprocess.to_json(),
         config=config.model_dump(mode="json"),
         origins=resolved.origins,
         chosen=asdict(parts.chosen),
-        metrics={
-            "epochs": state.epoch,
-            f"best_val_{watched}": state.best_loss if watched == "loss" else state.best_score,
-            **measured,
-        },
+        metrics={"epochs": state.epoch, **_best(state, watched), **measured},
         versions=parts.versions,
         plugins=parts.owners,
         seed=config.seed,
@@ -74,8 +71,12 @@ def finish(
         created=now(),
     )
     epochs = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    write_text(run.report_file, render_report(run.path.name, record, epochs))
+    write_text(run.report_file, render_report(run.name, record, epochs))
     run.write_record(record)
+
+
+def _best(state: TrainState, watched: str) -> dict[str, float]:
+    return {f"best_val_{watched}": state.best_loss if watched == "loss" else state.best_score}
 
 
 def _measure(run: Run, parts: Parts, progress: Callable[[int, int], None]) -> tuple[dict[str, float], dict[str, Any]]:

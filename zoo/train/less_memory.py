@@ -1,14 +1,17 @@
-"""After the device ran out of memory: half the images a batch, twice the batches a step of the optimizer."""
+"""After memory ran out: on a card half the images a batch, twice the batches a step; on the machine one clear line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Resolved
-from zoo.errors import TrainingFailed
+from zoo.errors import TrainingFailed, first_line, lacks_memory
 
 if TYPE_CHECKING:
+    from zoo.run import Run
     from zoo.train.parts import Parts
+    from zoo.train.plan import Plan
+    from zoo.train.state import TrainState
 
 ORIGIN = "out of memory"
 """Where run.json says that the two options come from."""
@@ -37,3 +40,22 @@ def moved(payload: dict[str, Any], was: int, now: int) -> dict[str, Any]:
     # Whole batches of before: so no step of the optimizer begins halfway.
     place = {**payload["place"], "step": payload["place"]["step"] * (was // now)}
     return {**payload, "place": place}
+
+
+def tell_if_memory_ran_out(exc: BaseException, run: Run, state: TrainState, plan: Plan) -> None:
+    """Raise TrainingFailed if the machine had no memory left, in this thread or in one that prepares batches.
+
+    What is on disk is whole, so the run can go on; smaller batches would make it another one.
+    """
+    if not lacks_memory(exc):
+        return
+    where = f"after step {state.step} of epoch {state.epoch + 1}"
+    if state.epoch >= plan.epochs:
+        where = "while the best weights were measured"
+    elif state.step >= plan.steps_per_epoch:
+        where = f"while epoch {state.epoch + 1} was validated"
+    raise TrainingFailed(
+        f"out of memory {where}: {first_line(exc)}; the last checkpoint is intact: end other programs and go on with "
+        f"`zoo train --resume --name {run.name} --workers 0`, or train anew with a smaller --batch-size or "
+        "--image-size"
+    ) from exc

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from zoo.data.loader import evaluation_batches
@@ -15,8 +16,6 @@ from zoo.train.probe import fit_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import numpy as np
 
     from zoo.data.loader import Batch, TrainLoader
     from zoo.plugin import Split
@@ -38,8 +37,10 @@ class Loaders:
     workers: int
 
     def val_batches(self) -> Iterator[Batch]:
-        """Yield the validation split; images that turn out to be broken are left out, and noted beside training's."""
-        return evaluation_batches(self.val, self.preprocess, workers=self.workers, faults=self.train.faults)
+        """Yield this process's share of the validation split; broken images are left out, and noted with training's."""
+        return evaluation_batches(
+            self.val, self.preprocess, workers=self.workers, faults=self.train.faults, shard=self.train.shard
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,10 @@ def train_epoch(
 ) -> dict[str, float]:
     """Run the rest of the current epoch; return mean loss, and what the task counts, over all of it."""
     plan.freezing.begin_epoch(state.model, state.epoch)
+    state.replica.begin_epoch()
     for images, labels in loaders.train.epoch(state.epoch, start=state.step):
         complete = plan.ends_group(state.step)
-        loss, correct = train_step(state, images, labels, plan)
-        state.count(loss, correct, len(labels))
+        state.count(train_step(state, images, labels, plan))
         if state.step % CHECK_EVERY == 0:
             check_finite(state)
         # Within a group the gradient so far is nowhere but in memory.
@@ -126,26 +127,47 @@ def train_epoch(
     return {"loss": mean_loss, plan.task.counted: right}
 
 
-def train_step(
-    state: TrainState, images: np.ndarray, labels: np.ndarray, plan: Plan
-) -> tuple[torch.Tensor, torch.Tensor]:
+def train_step(state: TrainState, images: np.ndarray, labels: np.ndarray, plan: Plan) -> torch.Tensor:
     """Move the weights by one batch, or take its part of the gradient if there are more to come.
 
     Returns:
-        Its mean loss and how many were right, still on the device.
+        float64 [3]: its loss times its images, how many were right, and how many there are, in all processes together;
+        still on the device.
     """
     if plan.begins_group(state.step):
         plan.set_learning_rates(state)
         state.optimizer.zero_grad(set_to_none=True)
+    plan.world.seed_step(plan.seed, state.epoch, state.step)
+    with state.replica.step(last=plan.ends_group(state.step)):
+        loss, right = _forward_and_backward(state, images, labels, plan)
+    if plan.ends_group(state.step):
+        _move(state, plan)
+    return plan.world.sum(figures_of(loss, right))
+
+
+def figures_of(loss: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return what `train_step` does, from the mean loss and bool [n], for one process."""
+    # The GPUs of Macs have no float64.
+    kind = torch.float32 if loss.device.type == "mps" else torch.float64
+    images = torch.tensor(len(right), dtype=kind, device=loss.device)
+    return torch.stack([loss.to(kind) * images, right.sum().to(kind), images])
+
+
+def _forward_and_backward(
+    state: TrainState, images: np.ndarray, labels: np.ndarray, plan: Plan
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add to the gradient; return the mean loss, and bool [n] of the images that were right."""
     with plan.autocast():
         pixels = plan.growth(plan.to_input(images), state.epoch)
         pixels, target = plan.mix(pixels, plan.to_target(labels), state)
-        logits = (state.model if state.forward is None else state.forward)(pixels)
+        # Asked first, so that the teacher's memory is free again when the student takes its own.
+        answers = plan.distillation.answers(pixels) if plan.distillation else None
+        logits = state.replica(pixels)
         loss = plan.task.loss(logits, target)
+        if plan.distillation and answers is not None:
+            loss = plan.distillation.loss(loss, logits, answers)
     state.scaler.scale(loss / plan.group_size(state.step)).backward()
-    if plan.ends_group(state.step):
-        _move(state, plan)
-    return loss.detach(), plan.task.right(logits.detach(), target).sum()
+    return loss.detach(), plan.task.right(logits.detach(), target)
 
 
 def _move(state: TrainState, plan: Plan) -> None:
@@ -174,15 +196,30 @@ def _probe(
 def validate(
     state: TrainState, loaders: Loaders, plan: Plan, after_batch: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Return the task's figures of the weights that would be shipped, on the validation split."""
+    """Return the task's figures of the weights that would be shipped, on the validation split.
+
+    Each process takes its share of the images, and all get the figures of the whole split.
+    """
     model = state.weights_to_ship().eval()
+    state.replica.agree(model)
     tally = plan.task.tally()
     for images, labels in loaders.val_batches():
         with plan.autocast():
-            logits = model(plan.to_input(images)).float()
-        tally.add(logits, plan.to_target(labels))
+            logits = _logits(model, images, plan)
+        if not plan.world.alone:
+            logits = torch.from_numpy(plan.world.rows(logits.cpu().numpy())).to(plan.device)
+            labels = plan.world.rows(labels)
+        if len(labels):
+            tally.add(logits, plan.to_target(labels))
         after_batch()
     return tally.figures()
+
+
+def _logits(model: torch.nn.Module, images: np.ndarray, plan: Plan) -> torch.Tensor:
+    """Return float32 [n, C]; a process that has no images left computes one all the same: divided weights need all."""
+    some = images if len(images) else np.zeros((1, *images.shape[1:]), np.uint8)
+    logits: torch.Tensor = model(plan.to_input(some)).float()
+    return logits[: len(images)]
 
 
 def check_finite(state: TrainState) -> None:

@@ -10,6 +10,7 @@ import torch
 from zoo.data.augment import augmentation_maker
 from zoo.data.cache import Cache, choose_mode
 from zoo.data.faults import Faults
+from zoo.data.folds import fold_of
 from zoo.data.loader import TrainLoader, worker_count
 from zoo.data.order import ORDERS
 from zoo.data.prepared import Recorded, Subset, prepare
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen
     from zoo.train.watch import Watch
+    from zoo.train.world import World
 
 MOST_TOLD = 5
 
@@ -43,6 +45,11 @@ class Material:
     def with_batch_size(self, images: int) -> Material:
         """Return it with so many images a batch."""
         return replace(self, loaders=replace(self.loaders, train=replace(self.loaders.train, batch_size=images)))
+
+    def shared_by(self, world: World, workers: int) -> Material:
+        """Return the share of one of several processes, with so many threads or -1."""
+        train = replace(self.loaders.train, shard=world.shard, workers=worker_count(workers, world.local_size))
+        return replace(self, loaders=replace(self.loaders, train=train, workers=train.workers))
 
     def keep(self, watch: Watch) -> None:
         """Write what the cache has only in memory so far; tell if it keeps no more."""
@@ -70,7 +77,7 @@ def gather(
     Raises:
         DatasetInvalid: the images are not fit to be trained on.
     """
-    recorded = Recorded(rule=chosen.split_rule) if chosen.split_rule else None
+    recorded = Recorded(rule=chosen.split_rule, fold=fold_of(config))
     data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded, progress=watch.screening)
     _tell(data, watch)
     limit = config.cache_limit * 1e9

@@ -58,7 +58,7 @@ def make_mixer(config: TrainConfig, task: Task) -> Mixer | None:
     Raises:
         EnvironmentBroken: several labels an image, and a timm that cannot mix them yet.
     """
-    if not _is_on(config):
+    if not mixes(config):
         return None
     from timm.data import Mixup
 
@@ -83,7 +83,7 @@ def make_mixer(config: TrainConfig, task: Task) -> Mixer | None:
 
 def refuse_odd_batches(config: TrainConfig, batch_size: int | Literal["auto"]) -> None:
     """Raise OptionInvalid if images are to be mixed in pairs and the batch has one left over; auto is even."""
-    if _is_on(config) and batch_size != "auto" and batch_size % 2:
+    if mixes(config) and batch_size != "auto" and batch_size % 2:
         raise OptionInvalid(
             f"--mixup and --cutmix mix a batch's images in pairs, and {batch_size} is odd; "
             f"use --batch-size {batch_size - 1}"
@@ -101,5 +101,6 @@ def numpy_seeded(*key: int) -> Iterator[None]:
         np.random.set_state(before)
 
 
-def _is_on(config: TrainConfig) -> bool:
+def mixes(config: TrainConfig) -> bool:
+    """Tell whether images are mixed in pairs."""
     return bool(config.mixup or config.cutmix)

@@ -19,10 +19,11 @@ FUSED = frozenset({"adam", "adamw"})
 USUAL = "adamw"
 
 
-def check_optimizer(name: str) -> None:
-    """Raise OptionInvalid for an optimizer that timm does not know, or that needs more than a backward pass."""
+def check_optimizer(config: TrainConfig) -> None:
+    """Raise OptionInvalid for an optimizer unknown to timm, in need of second derivatives, or without what is set."""
+    name = config.optimizer
     # The usual one is known without timm, whose import takes seconds, or fails and is then told by its backbones.
-    if name == USUAL:
+    if name == USUAL and len(config.betas) in (0, 2):
         return
     from timm.optim import get_optimizer_info, list_optimizers
 
@@ -31,8 +32,16 @@ def check_optimizer(name: str) -> None:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "common ones are adamw, sgd, adam, rmsprop and lion"
         raise OptionInvalid(f"timm knows no optimizer {name!r}; {hint}")
-    if get_optimizer_info(name).second_order:
+    info = get_optimizer_info(name)
+    if info.second_order:
         raise OptionInvalid(f"--optimizer {name} needs second derivatives, which are not computed here; try adamw")
+    # The factory leaves out, without a word, what an optimizer lacks.
+    betas = info.num_betas if info.has_betas else 0
+    if config.betas and len(config.betas) != betas:
+        given, mend = ",".join(map(str, config.betas)), f"{betas}; give as many" if betas else "none; leave it out"
+        raise OptionInvalid(f"betas = {given}: --optimizer {name} has {mend}")
+    if config.opt_eps and not info.has_eps:
+        raise OptionInvalid(f"opt_eps = {config.opt_eps}: --optimizer {name} has none; leave it out")
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -43,15 +52,16 @@ def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.O
 
     Args:
         model: On its device, all parameters trainable.
-        config: `optimizer`, `lr`, `weight_decay`, `momentum` and `layer_decay` are read.
+        config: `optimizer`, `lr`, `weight_decay`, `momentum`, `betas`, `opt_eps` and `layer_decay` are read.
 
     Raises:
         OptionInvalid: an optimizer that cannot be made here, or a model whose layers timm cannot tell apart.
     """
     from timm.optim import create_optimizer_v2
 
-    check_optimizer(config.optimizer)
+    check_optimizer(config)
     more: dict[str, Any] = {"fused": True} if config.optimizer in FUSED else {}
+    more |= {name: value for name, value in {"betas": config.betas, "eps": config.opt_eps}.items() if value}
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             model,

@@ -15,6 +15,7 @@ from zoo.model import BackboneRequest, build_backbone
 from zoo.train.allowed import refuse_before_download
 from zoo.train.material import Material, gather
 from zoo.train.mix import refuse_odd_batches
+from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
 from zoo.train.weighting import check_weights, class_weights
 from zoo.versions import versions
 from zoo.weights import load_weights
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from zoo.config import TrainConfig
     from zoo.data.prepared import PreparedData
     from zoo.installed import Plugin
-    from zoo.plugin import Dataset
     from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen
     from zoo.train.loop import Loaders
@@ -40,6 +40,8 @@ class Parts:
     chosen: Chosen
     weights: dict[str, float]
     """Class -> what it weighs in the training loss; empty if all weigh the same."""
+    teacher: Teacher | None
+    """The run whose answers are learned as well."""
     plugins: dict[str, Plugin]
     """Kind -> what the run's names meant."""
 
@@ -63,6 +65,11 @@ class Parts:
         chosen = replace(self.chosen, batch_size=images)
         return replace(self, material=self.material.with_batch_size(images), chosen=chosen)
 
+    def with_chosen(self, chosen: Chosen) -> Parts:
+        """Return them with what `auto` came to in the first process; the device is this one's own."""
+        chosen = replace(chosen, device=self.chosen.device)
+        return replace(self, material=self.material.with_batch_size(chosen.batch_size), chosen=chosen)
+
     @property
     def versions(self) -> dict[str, str]:
         """Package -> version of all that had a part in it."""
@@ -82,20 +89,24 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
     """
     torch.set_num_threads(chosen.threads)
     refuse_before_download(catalogue, config)
+    teacher = find_teacher(catalogue, config, chosen.device)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     if dataset.license:
         refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
     check_weights(config.class_weights, dataset.classes)
+    check_classes(teacher, dataset, config.dataset)
     # The model comes before the first look at the images: missing weights should be told at once.
-    backbone, preprocess = _backbone(catalogue, config, dataset)
+    backbone, preprocess = _backbone(catalogue, config, len(dataset.classes))
     material = gather(catalogue, config, dataset, preprocess, chosen, watch)
     if config.batch_size != "auto":
         refuse_odd_batches(config, material.loaders.train.batch_size)
+    tell_teacher(teacher, config, dataset, material.data, watch.note)
     return Parts(
         material=material,
         backbone=backbone,
         chosen=replace(chosen, cache=material.cache_mode, split_rule=material.data.rule),
         weights=_weights(config, material.data),
+        teacher=teacher,
         plugins=_plugins(catalogue, config),
     )
 
@@ -106,10 +117,16 @@ def _weights(config: TrainConfig, data: PreparedData) -> dict[str, float]:
     return class_weights(config.class_weights, data.splits["train"].labels, data.classes)
 
 
-def _backbone(catalogue: Catalogue, config: TrainConfig, dataset: Dataset) -> tuple[torch.nn.Module, Preprocess]:
+def fresh_backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> torch.nn.Module:
+    """Return the backbone anew, in one piece and with random weights, in place of one shared among processes."""
+    bare = config.model_copy(update={"pretrained": False, "weights": ""})
+    return _backbone(catalogue, bare, classes)[0]
+
+
+def _backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> tuple[torch.nn.Module, Preprocess]:
     torch.manual_seed(config.seed)
     request = BackboneRequest(
-        num_classes=len(dataset.classes),
+        num_classes=classes,
         pretrained=config.pretrained and not config.weights,
         weights=load_weights(Path(config.weights).expanduser()) if config.weights else None,
         image_size=config.image_size,

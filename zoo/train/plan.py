@@ -16,6 +16,7 @@ from zoo.train.optimizer import check_optimizer
 from zoo.train.resize import Growth, make_growth
 from zoo.train.schedule import make_schedule
 from zoo.train.transfer import Transfer
+from zoo.train.world import ALONE
 
 if TYPE_CHECKING:
     import contextlib
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from zoo.config import ClipMode, TrainConfig
     from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen, Layout, Precision
+    from zoo.train.distill import Distillation
     from zoo.train.mix import Mixer
     from zoo.train.schedule import Schedule
     from zoo.train.state import TrainState
     from zoo.train.task import Task
+    from zoo.train.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,11 @@ class Plan:
     growth: Growth
     probe: bool
     """Whether the classifier is fitted in one go, to features computed once."""
+    distillation: Distillation | None = None
+    """What asks a teacher in each step, if there is one."""
+    world: World = ALONE
+    """The processes that train together."""
+    seed: int = 0
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which forward passes run."""
@@ -103,7 +111,7 @@ class Plan:
 
 def check_plan(config: TrainConfig) -> None:
     """Raise OptionInvalid for what no model and no data could make right, before anything is prepared."""
-    check_optimizer(config.optimizer)
+    check_optimizer(config)
     if config.unfreeze_epoch and not config.freeze:
         raise OptionInvalid("unfreeze_epoch says when what was frozen moves; add --freeze backbone, or leave it out")
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.config import TrainConfig
+    from zoo.train.choose import Chosen
     from zoo.train.parts import Parts
 
 
-def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Parts:
+def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Chosen:
     """Replace the `auto` of precision, layout and batch size; weights and random state stay as they are.
 
-    What was measured is remembered per model, size and processor, so the same command keeps giving the same bits.
+    What was measured is remembered per model, size and processor, so the same command keeps giving the same bits. Of
+    several processes one measures, with its share of a batch.
 
     Args:
         parts: Of a run that begins; a resume keeps what its run has.
@@ -35,10 +37,11 @@ def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Pa
     Raises:
         TrainingFailed: not even two images fit into memory.
     """
-    chosen = parts.chosen
     mode = _mode(parts, config, note)
-    parts = replace(parts, chosen=replace(chosen, precision=mode.precision, layout=mode.layout))
-    return _with_batch_size(parts, mode, config, note) if config.batch_size == "auto" else parts
+    chosen = replace(parts.chosen, precision=mode.precision, layout=mode.layout)
+    if config.batch_size != "auto":
+        return replace(chosen, batch_size=parts.loaders.train.batch_size)
+    return replace(chosen, batch_size=_batch_size(parts, mode, config, note))
 
 
 def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
@@ -65,10 +68,11 @@ def _mode(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Mod
     rounds = rounds_for(modes, config.epochs * len(train))
     if len(modes) == 1 or not rounds or config.probe:
         return usual_mode(modes, trial.model, trial.device)
-    key = {**_key(parts, config), "batch_size": train.batch_size, "modes": [str(mode) for mode in modes]}
+    images = train.batch_size // parts.chosen.processes
+    key = {**_key(parts, config), "batch_size": images, "modes": [str(mode) for mode in modes]}
     known = recall(key)
     if known is None:
-        found = fastest_mode(trial, modes, train.batch_size, rounds)
+        found = fastest_mode(trial, modes, images, rounds)
         if found is None:
             return usual_mode(modes, trial.model, trial.device)
         known = {**asdict(found.mode), "told": f"{found.speedup:.2f}x {found.over}"}
@@ -78,15 +82,16 @@ def _mode(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Mod
     return mode
 
 
-def _with_batch_size(parts: Parts, mode: Mode, config: TrainConfig, note: Callable[[str], None]) -> Parts:
+def _batch_size(parts: Parts, mode: Mode, config: TrainConfig, note: Callable[[str], None]) -> int:
     key = {**_key(parts, config), "largest batch": str(mode)}
     fitting = recall(key)
     if fitting is None:
         fitting = largest_batch(_trial(parts), mode)
         remember(key, fitting)
+    fitting *= parts.chosen.processes
     images = for_dataset(fitting, len(parts.loaders.train.split))
     note(f"batch size {images}" + (f"; {fitting} would fit" if fitting > images else ", the largest that fits"))
-    return parts.with_batch_size(images)
+    return images
 
 
 def _trial(parts: Parts) -> Trial:

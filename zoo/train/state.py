@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from timm.utils import ModelEmaV3
+
+    from zoo.train.replica import Replica
 
 SCHEMA = 1
 PLACE = {
@@ -43,20 +43,16 @@ class TrainState:
     stale_epochs: int = 0
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     """Of the current epoch: loss times images, images that were right, images."""
-    forward: Callable[[torch.Tensor], torch.Tensor] | None = None
-    """What training steps call instead of the model, with the same weights: the model, compiled."""
+    replica: Replica
+    """What training steps call instead of the model, with the same weights."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The lines of metrics.jsonl."""
     schedule: dict[str, Any] = field(default_factory=dict)
     """What the learning rate's schedule remembers besides the step, as plain values."""
 
-    def count(self, loss: torch.Tensor, correct: torch.Tensor, images: int) -> None:
-        """Take note of one step."""
-        if self.totals.device != loss.device:
-            self.totals = self.totals.to(loss.device)
-        self.totals += torch.stack(
-            [loss.double() * images, correct.double(), correct.new_tensor(images, dtype=torch.float64)]
-        )
+    def count(self, figures: torch.Tensor) -> None:
+        """Take note of one step: its loss times its images, images that were right, images."""
+        self.totals = self.totals.to(figures) + figures
         self.step += 1
 
     def means(self) -> tuple[float, float]:
@@ -83,12 +79,12 @@ class TrainState:
         return best
 
     def to_payload(self) -> dict[str, Any]:
-        """Return everything as tensors and plain values."""
+        """Return everything as tensors and plain values; called in every process, whole in those that write."""
         return {
             "schema": SCHEMA,
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.replica.state_of(self.model),
+            "ema": self.replica.state_of(self.ema.module) if self.ema else None,
+            "optimizer": self.replica.state_of_optimizer(self.optimizer),
             "scaler": self.scaler.state_dict(),
             "place": {place: getattr(self, name) for place, name in PLACE.items()},
             "totals": self.totals.cpu(),
@@ -100,10 +96,10 @@ class TrainState:
 
     def load(self, payload: dict[str, Any]) -> None:
         """Take everything back, random state included."""
-        self.model.load_state_dict(payload["model"])
+        self.replica.load(self.model, payload["model"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(payload["ema"])
-        self.optimizer.load_state_dict(payload["optimizer"])
+            self.replica.load(self.ema.module, payload["ema"])
+        self.replica.load_optimizer(self.optimizer, payload["optimizer"])
         self.scaler.load_state_dict(payload["scaler"])
         for place, value in payload["place"].items():
             setattr(self, PLACE[place], value)
@@ -115,9 +111,16 @@ class TrainState:
             torch.cuda.set_rng_state_all(payload["cuda_rng"])
 
 
-def make_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, ema_decay: float, fp16: bool) -> TrainState:
-    """Return the state of a run that has not begun."""
+def make_average(model: torch.nn.Module, decay: float) -> ModelEmaV3 | None:
+    """Return the moving average of a model's weights; None for a decay of 0."""
     from timm.utils import ModelEmaV3
 
-    ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
-    return TrainState(model=model, ema=ema, optimizer=optimizer, scaler=torch.amp.GradScaler("cuda", enabled=fp16))
+    return ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
+
+
+def make_state(
+    replica: Replica, optimizer: torch.optim.Optimizer, ema: ModelEmaV3 | None = None, *, fp16: bool = False
+) -> TrainState:
+    """Return the state of a run that has not begun."""
+    scaler = torch.amp.GradScaler("cuda", enabled=fp16)
+    return TrainState(model=replica.model, replica=replica, ema=ema, optimizer=optimizer, scaler=scaler)

@@ -62,9 +62,11 @@ class TunePlan:
 
     def check(self) -> None:
         """Raise for any end of a range, or value of a list, that is no valid option."""
+        from zoo.data.folds import fold_of
         from zoo.train.session import check_names
         from zoo.tune.space import as_options
 
+        fold_of(self.resolve({}).config)
         for dimension in self.space:
             for value in dimension.corners():
                 check_names(self.catalogue, self.resolve(as_options({dimension.option: value})).config)

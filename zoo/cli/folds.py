@@ -1,0 +1,23 @@
+"""`zoo train --folds N`: what is told of several runs that belong together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.run import Run
+
+
+def print_folds(run: Run, *, json: bool) -> None:
+    """Print a fold a line, and what they come to; or all of `folds.json`."""
+    from zoo.cli.output import print_json, print_table, stdout
+    from zoo.folds.result import read, table
+
+    found = read(run)
+    if json:
+        print_json({"run": str(run.path), **found.model_dump(mode="json", by_alias=True)})
+        return
+    print_table(*table(found))
+    stdout().print(
+        f"{run.path} is finished, and its page {run.report_file}; each fold is a run: zoo eval {run.fold(1).name}"
+    )

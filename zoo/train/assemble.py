@@ -1,0 +1,50 @@
+"""What moves and what it moves by, made of a run's parts: the model in its place, the state, the plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.train.distill import make_distillation
+from zoo.train.freeze import check_classifier
+from zoo.train.optimizer import make_optimizer
+from zoo.train.plan import Plan, make_plan
+from zoo.train.replica import make_replica, with_shared_norms
+from zoo.train.resize import check_growth, make_growth
+from zoo.train.state import TrainState, make_average, make_state
+from zoo.train.task import make_task
+
+if TYPE_CHECKING:
+    from zoo.config import TrainConfig
+    from zoo.train.parts import Parts
+    from zoo.train.world import World
+
+
+def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState, Plan]:
+    """Make the state of a run that has not begun; a saved one is loaded into it afterwards."""
+    # Weights that are divided must lie in order; images may be channels last all the same.
+    nhwc = parts.chosen.layout == "nhwc" and not config.fsdp
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    model = parts.backbone.to(parts.chosen.device).to(memory_format=layout)
+    check_classifier(model, config)
+    check_growth(model, make_growth(config, parts.preprocess.size))
+    model = with_shared_norms(model, parts.chosen.device) if config.sync_batchnorm else model
+    ema = make_average(model, config.ema_decay)
+    replica = make_replica(model, ema.module if ema else None, config, world, parts.chosen.device)
+    optimizer = make_optimizer(model, config)
+    state = make_state(replica, optimizer, ema, fp16=parts.chosen.precision == "fp16")
+    task = make_task(
+        len(parts.data.classes),
+        multi_label=parts.data.multi_label,
+        smoothing=config.label_smoothing,
+        weights=torch.tensor(list(parts.weights.values())) if parts.weights else None,
+        loss=config.loss,
+        monitor=config.monitor,
+    )
+    plan = make_plan(config, parts.chosen, parts.preprocess, optimizer, len(parts.loaders.train), task)
+    distillation = make_distillation(
+        parts.teacher, config, parts.chosen, parts.preprocess, multi_label=parts.data.multi_label
+    )
+    return state, replace(plan, distillation=distillation, world=world, seed=config.seed)
