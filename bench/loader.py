@@ -32,6 +32,8 @@ from torch.utils.data import DataLoader
 
 SIZES = ((500, 375), (1920, 1080))
 CROP, BATCH = 224, 32
+IMAGES = 39
+"""Of each of ten classes: what an epoch costs once should not count for more than in real ones."""
 AREA = (0.08, 1.0)
 ROUNDS = 7
 QUALITY = 75
@@ -91,7 +93,7 @@ def draw(scratch: Path, size: tuple[int, int], quality: int) -> Path:
     from zoo_plugins.shapes import shapes
 
     width, height = size
-    train = shapes(scratch / "shapes", count=13, width=width, height=height, quality=quality).splits["train"]
+    train = shapes(scratch / "shapes", count=IMAGES, width=width, height=height, quality=quality).splits["train"]
     first = train.images[0]
     assert isinstance(first, Path)
     return first.parent.parent

@@ -1,4 +1,4 @@
-"""The examples of docs/clusters.md: their syntax is right, their options exist, and the SLURM one trains on two agents."""
+"""The examples of docs/clusters.md: right in syntax, their options exist, and the SLURM one trains on two agents."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from .conftest import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAGE = (ROOT / "docs/clusters.md").read_text()
 SBATCH = {

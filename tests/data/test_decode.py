@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageOps
 from skimage import data as photos
 
@@ -155,6 +156,45 @@ def test_a_large_part_comes_coarser_but_from_the_same_place(scale: int, subsampl
     assert np.abs(part.astype(float) - wanted).mean() < 5
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    **{f"subsampling {number}": {"subsampling": number} for number in (0, 1, 2)},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "low": {"quality": 20},
+}
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_below_the_part_change_nothing_in_it(kind: str, grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(CHELSEA.convert("L") if grey else CHELSEA, "JPEG", **KINDS[kind])
+    heights = []
+    decode = simplejpeg.decode_jpeg
+
+    def counted(*args: Any, **options: Any) -> Any:
+        heights.append(len(options["buffer"]))
+        return decode(*args, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
+    whole = to_part(data, lambda height, width: (0, 0, height, width), (900, 900))
+    for box in ((0, 33, 16, 451), (40, 0, 121, 90), (200, 1, 283, 451), (10, 33, 300, 80)):
+        part = to_part(data, lambda height, width, box=box: box, (900, 900))  # type: ignore[misc]
+        assert np.array_equal(part, whole[box[0] : box[2], box[1] : box[3]])
+    half = to_part(data, lambda height, width: (0, 0, height, width), (150, 225))
+    part = to_part(data, lambda height, width: (32, 0, 160, width), (64, 225))
+    assert np.array_equal(part, half[16:80])
+    shortened = {"progressive": False, "restarts": False}.get(kind, True)
+    assert (min(heights) < 60) is shortened
+
+
+def test_damage_above_the_end_of_a_part_goes_the_careful_way() -> None:
+    data = bytearray(encoded(CHELSEA, "JPEG"))
+    middle = len(data) // 2
+    data[middle : middle + 40] = b"\xff\xd9" * 20
+    part = to_part(bytes(data), lambda height, width: (0, 0, 280, width), (900, 900))
+    assert np.array_equal(part, to_rgb(bytes(data))[:280])
+
+
 def test_a_part_is_never_smaller_than_asked() -> None:
     data = encoded(CHELSEA, "JPEG")
     for side in (7, 50, 149, 150, 151, 299, 300, 4000):
@@ -169,7 +209,7 @@ def test_too_many_pixels_are_refused_before_decoding(way: Any, monkeypatch: pyte
     with pytest.raises(ImageUnreadable, match="hundreds of megapixels, over the limit of 64"):
         way(bomb)
     monkeypatch.setattr(runtime_pixels, "MAX_PIXELS", 1000)
-    monkeypatch.setattr("zoo.data.decode.MAX_PIXELS", 1000)
+    monkeypatch.setattr("zoo.data.jpeg.MAX_PIXELS", 1000)
     with pytest.raises(ImageUnreadable, match="over the limit"):
         way(encoded(CHELSEA, "JPEG"))
 

@@ -60,6 +60,7 @@ def carry_out(order: dict[str, Any], world: World) -> dict[str, Any]:
     from zoo.catalogue import Catalogue
     from zoo.cli.train import resolve_options
     from zoo.errors import Interrupted, ZooError
+    from zoo.folds.work import start_folds
     from zoo.run import Run
     from zoo.train.session import resume_run, start_run
     from zoo.train.watch import Watch
@@ -81,12 +82,18 @@ def carry_out(order: dict[str, Any], world: World) -> dict[str, Any]:
             resume_run(catalogue, Run(path), lambda saved: saved, watch, world)
         else:
             resolved = world.together(lambda: resolve_options(catalogue, order["options"], None, None))
-            start_run(catalogue, resolved, path, watch, world)
+            start = start_folds if order["options"].get("folds") else start_run
+            start(catalogue, resolved, path, watch, world)
     except ZooError as exc:
         return {"error": type(exc).__name__, "text": str(exc), "place": place_of(watch.state)}
     assert watch.state is not None
     if order["options"].get("fsdp"):
-        return {"error": ""}
+        weights: list[Any] = list(watch.state.model.parameters())
+        return {
+            "error": "",
+            "own": sum(part.to_local().numel() for part in weights),
+            "all": sum(map(torch.numel, weights)),
+        }
     return {
         "error": "",
         "weights": [float(weight.detach().double().sum()) for weight in watch.state.model.parameters()],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tests.train.pair import together
 from zoo.cli.train import resolve_options
 from zoo.data.loader import Shard
 from zoo.errors import EnvironmentBroken, OptionInvalid
+from zoo.folds.work import start_folds
+from zoo.train.replica import with_shared_norms
 from zoo.train.session import start_run
 from zoo.train.world import ALONE, Votes, World, joined, share_of_batch
 
@@ -47,6 +50,8 @@ OPTIONS: dict[str, Any] = {
 }
 SHARDED = {**OPTIONS, "fsdp": True}
 THAWED = {**OPTIONS, "freeze": "backbone", "unfreeze_epoch": 1, "mixup": 0.0}
+FOLDS = {**OPTIONS, "epochs": 1, "folds": 2}
+TAUGHT = {**OPTIONS, "epochs": 1}
 NORMS = {**OPTIONS, "model": "test_resnet", "epochs": 1, "drop_rate": 0.2}
 ORDERS: list[dict[str, Any]] = [
     {"name": "two", "options": OPTIONS},
@@ -61,6 +66,7 @@ ORDERS: list[dict[str, Any]] = [
     {"name": "unknown", "options": {**OPTIONS, "model": "no_such_net"}},
     {"name": "probe", "options": {**OPTIONS, "probe": True, "mixup": 0.0}},
     {"name": "uneven", "options": {**OPTIONS, "batch_size": 66, "epochs": 1}},
+    {"name": "folds", "options": FOLDS},
 ]
 
 
@@ -71,7 +77,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(runs: Path) -> dict[str, Any]:
-    return together(runs, ORDERS)
+    taught = {"name": "taught", "options": {**TAUGHT, "teacher": str(runs / "two")}}
+    return together(runs, [*ORDERS, taught])
 
 
 def alone(catalogue: Catalogue, path: Path, **options: Any) -> Run:
@@ -104,11 +111,51 @@ def test_two_processes_train_what_one_does(
     assert record["metrics"]["test"]["top1"] == pytest.approx(whole.record().metrics["test"]["top1"], abs=0.006)
 
 
+def test_weights_are_divided_where_they_are_to_be(told: dict[str, Any]) -> None:
+    first, second = told["sharded"]
+    assert first["own"] + second["own"] == first["all"]
+    assert first["own"] == pytest.approx(first["all"] / 2, rel=0.05)
+
+
+def test_norms_that_see_all_batches_have_the_weights_of_plain_ones() -> None:
+    import timm
+    import torch
+
+    plain = timm.create_model("test_resnet", num_classes=4)
+    shared = with_shared_norms(timm.create_model("test_resnet", num_classes=4), "cuda")
+    norms = [part for part in shared.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, torch.nn.SyncBatchNorm) for norm in norms)
+    plain.load_state_dict(shared.state_dict())
+    with pytest.raises(OptionInvalid, match="--sync-batchnorm needs GPUs"):
+        with_shared_norms(plain, "cpu")
+
+
 def test_what_was_frozen_moves_together_once_it_moves(
     catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
 ) -> None:
     assert told["thawed"][0]["error"] == ""
     check_equal(alone(catalogue, tmp_path / "alone", **THAWED).path, runs / "thawed")
+
+
+def test_a_teacher_teaches_all_of_them(catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]) -> None:
+    assert told["taught"][0]["error"] == ""
+    whole = alone(catalogue, tmp_path / "alone", **TAUGHT, teacher=str(runs / "two"))
+    check_equal(whole.path, runs / "taught")
+    assert lines(runs / "taught")[0]["train_loss"] != lines(runs / "two")[0]["train_loss"]
+
+
+def test_folds_are_trained_by_all_of_them(
+    catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
+) -> None:
+    assert told["folds"][0]["error"] == ""
+    start_folds(catalogue, resolve_options(catalogue, FOLDS, None, None), tmp_path / "alone")
+    for fold in ("fold-1", "fold-2"):
+        check_equal(tmp_path / "alone" / fold, runs / "folds" / fold)
+    mine, yours = (
+        json.loads((folder / "folds.json").read_text())["mean"] for folder in (tmp_path / "alone", runs / "folds")
+    )
+    assert mine["val"] == pytest.approx(yours["val"], abs=0.01)
 
 
 def test_weights_stay_the_same_in_all_processes_while_their_batches_and_dropout_differ(told: dict[str, Any]) -> None:
@@ -316,4 +363,10 @@ def test_what_devices_cannot_do_is_told_before_anything_starts(tmp_path: Path) -
     code, said = end(command(tmp_path, "--fsdp"))
     assert (code, said.count("\n")) == (1, 1)
     assert "--fsdp is for several processes" in said
+    code, said = end(command(tmp_path, "--fsdp", "--devices", "2", "--set", "clip_mode=agc"))
+    assert (code, said.count("\n")) == (1, 1)
+    assert "clip_mode = agc wants it whole" in said
+    code, said = end(command(tmp_path, "--fsdp", "--devices", "2", "--dry-run"))
+    assert code == 0
+    assert re.search(r"fsdp +True +command line", said)
     assert not (tmp_path / "runs").exists()

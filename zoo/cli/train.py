@@ -106,7 +106,7 @@ def train_cli(
     workers: Annotated[int | None, typer.Option(help="Threads that prepare batches; -1 chooses.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     devices: Annotated[
-        int | None, typer.Option(metavar="N", help="Train on so many GPUs of this machine, a process for each.")
+        int | None, typer.Option(min=1, metavar="N", help="Train on so many GPUs of this machine, a process for each.")
     ] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Divide the weights among them: for models too large.")] = False,
     sync_batchnorm: Annotated[
@@ -213,7 +213,7 @@ def train_cli(
         resume=resume,
     )
     if dry_run and not resume:
-        _print_options(catalogue, order.resolve(), json=json)
+        _print_options(catalogue, order.resolve(), devices or 1, json=json)
     elif devices and devices > 1 and not in_one_of_several():
         train_on(devices, order)
     elif (run := train(order)) is not None:
@@ -261,11 +261,12 @@ def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) ->
     return {key: make(values[key]) for key, make in makers.items() if key in values}
 
 
-def _print_options(catalogue: Catalogue, resolved: Resolved, *, json: bool) -> None:
+def _print_options(catalogue: Catalogue, resolved: Resolved, devices: int, *, json: bool) -> None:
     from zoo.cli.output import print_json, print_table
     from zoo.train.session import check_names
+    from zoo.train.world import World
 
-    check_names(catalogue, resolved.config)
+    check_names(catalogue, resolved.config, World(size=devices))
     values = resolved.config.model_dump(mode="json")
     if json:
         print_json({key: {"value": value, "origin": resolved.origins[key]} for key, value in values.items()})

@@ -183,6 +183,8 @@ def check_replica(config: TrainConfig, world: World) -> None:
         raise OptionInvalid("--probe fits its classifier in one process; leave --devices and torchrun out")
     if config.fsdp and config.freeze:
         raise OptionInvalid("--fsdp divides parameters that move, and --freeze holds some; leave one of the two out")
+    if config.fsdp and config.clip_grad and config.clip_mode == "agc":
+        raise OptionInvalid("--fsdp divides each weight, and clip_mode = agc wants it whole; use clip_mode=norm")
     if ":" in config.device:
         raise OptionInvalid(f"--device {config.device} names one GPU for {world.size} processes; use --device cuda")
 
