@@ -302,8 +302,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
         if with_body:
-            self.wfile.write(sent)
+            # Counted first: who gets it may ask at once how much it was.
             self.server.sent += len(sent)
+            self.wfile.write(sent)
 
 
 @pytest.fixture

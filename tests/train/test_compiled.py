@@ -12,7 +12,7 @@ from torch._dynamo.eval_frame import OptimizedModule
 from zoo.cli.train import resolve_options
 from zoo.errors import Interrupted, OptionInvalid
 from zoo.run import Run
-from zoo.train import session
+from zoo.train import replica
 from zoo.train.compiled import compiled
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
@@ -48,7 +48,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(self, images)
 
     monkeypatch.setattr(OptimizedModule, "__call__", call)
-    monkeypatch.setattr(session, "compiled", functools.partial(compiled, backend="eager"))
+    monkeypatch.setattr(replica, "compiled", functools.partial(compiled, backend="eager"))
     return found
 
 

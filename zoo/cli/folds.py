@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 def print_folds(run: Run, *, json: bool) -> None:
     """Print a fold a line, and what they come to; or all of `folds.json`."""
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.folds.result import read, table
+    from zoo.folds.result import SPLITS, read, table
 
     found = read(run)
     if json:
         print_json({"run": str(run.path), **found.model_dump(mode="json", by_alias=True)})
         return
-    print_table(*table(found))
+    # Side by side they would not fit into a terminal of 80 columns.
+    for split in SPLITS:
+        print_table(*table(found, (split,)))
     stdout().print(
         f"{run.path} is finished, and its page {run.report_file}; each fold is a run: zoo eval {run.fold(1).name}"
     )

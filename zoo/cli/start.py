@@ -91,8 +91,8 @@ def _start(order: Order, watch: Watch, world: World) -> Run:
     world.together(lambda: check_names(order.catalogue, config, world))
     world.by_first(lambda: _refuse_nameless(order))
     path = world.by_first(lambda: order.path(config))
-    # A launcher that starts its processes anew gives them the same command.
-    if world.by_first(lambda: not world.alone and Run(path).resumable):
+    # torchrun starts its processes anew with the same command.
+    if world.by_first(lambda: "TORCHELASTIC_RUN_ID" in os.environ and Run(path).resumable):
         return _go_on(Run(path), order, watch, world)
     if config.folds and not config.fold:
         return start_folds(order.catalogue, resolved, path, watch, world)

@@ -114,16 +114,16 @@ def read(run: Run) -> FoldsRecord:
     return found
 
 
-def table(found: FoldsRecord) -> tuple[list[str], list[list[str]]]:
+def table(found: FoldsRecord, splits: Sequence[str] = SPLITS) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows: a fold a line, and last mean ± standard deviation."""
-    columns = {split: list(summary(getattr(found.folds[0], split))) for split in SPLITS}
+    columns = {split: list(summary(getattr(found.folds[0], split))) for split in splits}
     rows = [
-        [str(row.fold), *(cell for split in SPLITS for cell in summary(getattr(row, split)).values())]
+        [str(row.fold), *(cell for split in splits for cell in summary(getattr(row, split)).values())]
         for row in found.folds
     ]
     keys = {title: key for key, title in TITLES.items()}
-    last = ["mean", *(told(found, split, keys[title]) for split in SPLITS for title in columns[split])]
-    return ["fold", *(f"{split} {title}" for split in SPLITS for title in columns[split])], [*rows, last]
+    last = ["mean", *(told(found, split, keys[title]) for split in splits for title in columns[split])]
+    return ["fold", *(f"{split} {title}" for split in splits for title in columns[split])], [*rows, last]
 
 
 def told(found: FoldsRecord, split: str, key: str) -> str:

@@ -14,6 +14,7 @@ from zoo.errors import Interrupted, OptionInvalid, RunInvalid
 from zoo.files import write_json
 from zoo.folds.result import conclude
 from zoo.run import Run
+from zoo.train.job import how_to_go_on
 from zoo.train.less_memory import ORIGIN
 from zoo.train.session import check_names, refuse_taken, resume_run, start_run
 from zoo.train.watch import Watch
@@ -51,7 +52,7 @@ def start_folds(
         Interrupted: asked to stop; `resume_folds` goes on.
     """
     run = Run(path)
-    with peers_watched(world, _advice(run)):
+    with peers_watched(world, how_to_go_on(run, world)):
         world.by_first(lambda: refuse_taken(path))
         world.together(lambda: check_names(catalogue, resolved.config, world))
         with _begun(run, resolved) if world.first else contextlib.nullcontext():
@@ -79,7 +80,7 @@ def resume_folds(
         OptionInvalid: a change that would make the others unlike those that are finished.
         ZooError: as `start_run` and `resume_run` do.
     """
-    with peers_watched(world, _advice(run)), run.locked() if world.first else contextlib.nullcontext():
+    with peers_watched(world, how_to_go_on(run, world)), run.locked() if world.first else contextlib.nullcontext():
         plan = world.by_first(lambda: _kept_plan(run))
         resolved = world.together(lambda: _changed(run, plan, change))
         return _train_all(catalogue, run, resolved, change, watch or Watch(), world)
@@ -117,15 +118,10 @@ def _train_all(
             elif not finished:
                 start_run(catalogue, _of_fold(resolved, number), fold.path, watch, world)
         except Interrupted as exc:
-            told = f"stopped in fold {number} of {folds}; go on with `zoo train --resume --name {run.name}`"
-            raise type(exc)(told) from None
+            raise type(exc)(f"stopped in fold {number} of {folds}; {how_to_go_on(run, world)}") from None
         records.append(world.by_first(functools.partial(_alike, fold, records, resolved.config)))
     world.by_first(lambda: conclude(run, resolved.config, resolved.origins, records))
     return run
-
-
-def _advice(run: Run) -> str:
-    return f"what was saved is intact: go on with `zoo train --resume --name {run.name}`, started as before"
 
 
 def _of_fold(resolved: Resolved, number: int) -> Resolved:
