@@ -269,7 +269,7 @@ def test_the_command_prints_folds_and_their_mean(cli: Callable[..., Answer], tmp
     found = json.loads((tmp_path / "runs/X/folds.json").read_text())
     mean = f"{100 * found['mean']['test']['top1']:.2f} % ± {100 * found['std']['test']['top1']:.2f} %"
     assert any(line.split()[:1] == ["mean"] and mean in line for line in lines), answer.stdout
-    assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == ["1", "2"]
+    assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == ["1", "2", "1", "2"]
     again = cli(*COMMAND, "--folds", 2, "--name", "X")
     assert again.code == 1
     assert "already exists; choose another --name" in again.error
