@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ THAWED = {**OPTIONS, "freeze": "backbone", "unfreeze_epoch": 1, "mixup": 0.0}
 FOLDS = {**OPTIONS, "epochs": 1, "folds": 2}
 TAUGHT = {**OPTIONS, "epochs": 1}
 NORMS = {**OPTIONS, "model": "test_resnet", "epochs": 1, "drop_rate": 0.2}
+TRACKED = {**OPTIONS, "epochs": 1, "trackers": ["mlflow"], "tracker_options": {"experiment": "pair"}}
 ORDERS: list[dict[str, Any]] = [
     {"name": "two", "options": OPTIONS},
     {"name": "sharded", "options": SHARDED},
@@ -67,6 +69,7 @@ ORDERS: list[dict[str, Any]] = [
     {"name": "probe", "options": {**OPTIONS, "probe": True, "mixup": 0.0}},
     {"name": "uneven", "options": {**OPTIONS, "batch_size": 66, "epochs": 1}},
     {"name": "folds", "options": FOLDS},
+    {"name": "tracked", "options": TRACKED},
 ]
 
 
@@ -156,6 +159,12 @@ def test_folds_are_trained_by_all_of_them(
         json.loads((folder / "folds.json").read_text())["mean"] for folder in (tmp_path / "alone", runs / "folds")
     )
     assert mine["val"] == pytest.approx(yours["val"], abs=0.01)
+
+
+def test_one_of_them_tells_the_trackers(runs: Path, told: dict[str, Any]) -> None:
+    assert [process["error"] for process in told["tracked"]] == ["", ""]
+    with sqlite3.connect(runs / "tracked/mlflow/mlflow.db") as database:
+        assert database.execute("select count(*) from runs").fetchone() == (1,)
 
 
 def test_weights_stay_the_same_in_all_processes_while_their_batches_and_dropout_differ(told: dict[str, Any]) -> None:

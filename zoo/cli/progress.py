@@ -46,7 +46,6 @@ class TrainProgress(Watch):
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Take whether another process of the run shows it already."""
-        self._quiet = quiet
         self._console = stderr()
         self._console.quiet = quiet
         self._signal = 0
@@ -137,7 +136,7 @@ class TrainProgress(Watch):
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
-        if not self._quiet:
+        if not self._console.quiet:
             # Not through rich: a signal may come in the middle of its own work, even of its import.
             os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
 

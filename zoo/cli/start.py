@@ -84,11 +84,10 @@ def train_on(devices: int, order: Order) -> None:
 def _start(order: Order, watch: Watch, world: World) -> Run:
     from zoo.folds.work import start_folds
     from zoo.run import Run
-    from zoo.train.session import check_names, start_run
+    from zoo.train.session import start_run
 
     resolved = world.together(order.resolve)
     config = resolved.config
-    world.together(lambda: check_names(order.catalogue, config, world))
     world.by_first(lambda: _refuse_nameless(order))
     path = world.by_first(lambda: order.path(config))
     # torchrun starts its processes anew with the same command.

@@ -220,8 +220,8 @@ def evaluation_batches(
 
     places, shard = np.arange(len(split)), shard or Shard()
     whole = batch_size * shard.of
-    steps = [places[i : i + whole][shard.rank :: shard.of] for i in range(0, len(split), whole)]
-    yield from in_order(make, steps, workers)
+    batches = (places[i : i + whole] for i in range(0, len(split), whole))
+    yield from in_order(make, [batch[shard.rows(len(batch))] for batch in batches], workers)
 
 
 def in_order(make: Callable[[Step], Batch], steps: Sequence[Step], workers: int) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ from zoo.errors import Interrupted, OptionInvalid, RunInvalid
 from zoo.files import write_json
 from zoo.folds.result import conclude
 from zoo.run import Run
-from zoo.train.job import how_to_go_on
+from zoo.train.job import how_to_go_on, locked
 from zoo.train.less_memory import ORIGIN
 from zoo.train.session import check_names, refuse_taken, resume_run, start_run
 from zoo.train.watch import Watch
@@ -53,8 +53,8 @@ def start_folds(
     """
     run = Run(path)
     with peers_watched(world, how_to_go_on(run, world)):
-        world.by_first(lambda: refuse_taken(path))
         world.together(lambda: check_names(catalogue, resolved.config, world))
+        world.by_first(lambda: refuse_taken(path))
         with _begun(run, resolved) if world.first else contextlib.nullcontext():
             return _train_all(catalogue, run, resolved, lambda saved: saved, watch or Watch(), world)
 
@@ -80,7 +80,7 @@ def resume_folds(
         OptionInvalid: a change that would make the others unlike those that are finished.
         ZooError: as `start_run` and `resume_run` do.
     """
-    with peers_watched(world, how_to_go_on(run, world)), run.locked() if world.first else contextlib.nullcontext():
+    with peers_watched(world, how_to_go_on(run, world)), locked(run, world):
         plan = world.by_first(lambda: _kept_plan(run))
         resolved = world.together(lambda: _changed(run, plan, change))
         return _train_all(catalogue, run, resolved, change, watch or Watch(), world)

@@ -83,7 +83,7 @@ def make_distillation(
     own = teacher.preprocess
     layout = torch.channels_last if chosen.layout == "nhwc" else torch.contiguous_format
     return Distillation(
-        backbone=teacher.backbone.to(chosen.device).to(memory_format=layout),
+        backbone=teacher.backbone.to(memory_format=layout),
         size=own.size,
         scale=colour(preprocess.std) / colour(own.std),
         shift=(colour(preprocess.mean) - colour(own.mean)) / colour(own.std),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
-from zoo.tracking import make_trackers
+from zoo.tracking import Trackers, make_trackers
 from zoo.train.assemble import set_up
 from zoo.train.checkpoint import Checkpoints, read_checkpoint
 from zoo.train.finish import finish
@@ -36,6 +37,11 @@ TIMED = frozenset({"seconds", "images_per_second"})
 def how_to_go_on(run: Run, world: World) -> str:
     """Return what a user can do with a run that stopped."""
     return f"go on with `zoo train --resume --name {run.name}`" + ("" if world.alone else ", started as before")
+
+
+def locked(run: Run, world: World) -> contextlib.AbstractContextManager[None]:
+    """Keep others from training in a run's folder; one of its own processes does that for all."""
+    return run.locked() if world.first else contextlib.nullcontext()
 
 
 @dataclass
@@ -97,8 +103,8 @@ def train_and_finish(job: Job) -> Run:
         Elsewhere: the same, in another process than the first.
     """
     config, world = job.resolved.config, job.plan.world
-    names = config.trackers if world.first else ()
-    trackers = make_trackers(job.catalogue, names, config.tracker_options, job.watch.note)
+    make = functools.partial(make_trackers, job.catalogue, config.trackers, config.tracker_options)
+    trackers = make(job.watch.note) if world.first else Trackers({}, job.watch.note)
     trackers.start(job.run.path, config.model_dump(mode="json"))
     metrics: dict[str, Any] = {}
     try:
@@ -194,14 +200,12 @@ def _save_epoch(job: Job, result: EpochResult) -> None:
     job.checkpoints.write(state)
 
 
-def _backbone_in_one_piece(job: Job) -> torch.nn.Module:
-    return fresh_backbone(job.catalogue, job.resolved.config, len(job.parts.data.classes))
-
-
 def _finish(job: Job) -> None:
     parts = replace(job.parts, material=job.parts.material.settled())
     if not job.plan.world.alone:
-        parts = replace(parts, backbone=_backbone_in_one_piece(job))
+        # In one piece, with plain norms.
+        backbone = fresh_backbone(job.catalogue, job.resolved.config, len(parts.data.classes))
+        parts = replace(parts, backbone=backbone)
     finish(
         job.run, job.resolved, parts, job.state, job.plan.task.watched, lambda done, total: job.watch.step(job.state)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import Resolved
@@ -32,7 +33,7 @@ def halved(resolved: Resolved, parts: Parts) -> tuple[Resolved, Parts]:
         update={"batch_size": half, "accumulate": resolved.config.accumulate * (was // half)}
     )
     origins = {**resolved.origins, "batch_size": ORIGIN, "accumulate": ORIGIN}
-    return Resolved(config=config, origins=origins), parts.with_batch_size(half)
+    return Resolved(config=config, origins=origins), parts.with_chosen(replace(parts.chosen, batch_size=half))
 
 
 def moved(payload: dict[str, Any], was: int, now: int) -> dict[str, Any]:

@@ -60,13 +60,8 @@ class Parts:
         """What the device does to an image."""
         return self.material.loaders.preprocess
 
-    def with_batch_size(self, images: int) -> Parts:
-        """Return them with so many images a batch."""
-        chosen = replace(self.chosen, batch_size=images)
-        return replace(self, material=self.material.with_batch_size(images), chosen=chosen)
-
     def with_chosen(self, chosen: Chosen) -> Parts:
-        """Return them with what `auto` came to in the first process; the device is this one's own."""
+        """Return them with what `auto` came to, perhaps in another process: the device stays this one's own."""
         chosen = replace(chosen, device=self.chosen.device)
         return replace(self, material=self.material.with_batch_size(chosen.batch_size), chosen=chosen)
 

@@ -12,7 +12,7 @@ from zoo.errors import OptionInvalid
 from zoo.train.compiled import compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from zoo.config import TrainConfig
     from zoo.train.world import World
@@ -75,7 +75,7 @@ class Shared(Replica):
     def __init__(self, model: torch.nn.Module, *, compile_for: str = "") -> None:
         super().__init__(model, compile_for=compile_for)
         self._moving: tuple[bool, ...] = ()
-        self._agree_on(model.state_dict().values())
+        _send_from_first(model.state_dict().values())
 
     def begin_epoch(self) -> None:
         """Wrap the model again if other parameters move: the wrapper shares those that moved when it was made."""
@@ -91,12 +91,7 @@ class Shared(Replica):
 
     def agree(self, model: torch.nn.Module) -> None:
         """Send the first process's buffers to the others; a step of training does so as well."""
-        self._agree_on(model.buffers())
-
-    def _agree_on(self, values: Any) -> None:
-        with torch.no_grad():
-            for value in values:
-                dist.broadcast(value.detach(), 0)
+        _send_from_first(model.buffers())
 
 
 class Sharded(Replica):
@@ -112,17 +107,15 @@ class Sharded(Replica):
             _divide(whole)
         super().__init__(model, compile_for=compile_for)
 
-    @contextlib.contextmanager
-    def step(self, *, last: bool) -> Iterator[None]:
+    def step(self, *, last: bool) -> contextlib.AbstractContextManager[object]:
         """Hold the gradients back until the last of a group."""
         model: Any = self.model
         model.set_requires_gradient_sync(last)
-        yield
+        return contextlib.nullcontext()
 
     def agree(self, model: torch.nn.Module) -> None:
         """Send the first process's buffers to the others: they are not divided."""
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        _send_from_first(model.buffers())
 
     def state_of(self, model: torch.nn.Module) -> dict[str, Any]:
         """Gather the weights in the first process's memory, piece by piece."""
@@ -225,6 +218,11 @@ def _divide(model: torch.nn.Module) -> None:
 
     for part in (*units(model), model):
         fully_shard(part)
+
+
+def _send_from_first(values: Iterable[torch.Tensor]) -> None:
+    for value in values:
+        dist.broadcast(value.detach(), 0)
 
 
 def _parameters(module: torch.nn.Module) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from zoo.tracking import check_trackers
 from zoo.train.assemble import set_up
 from zoo.train.checkpoint import read_checkpoint
 from zoo.train.choose import Chosen, choose
-from zoo.train.job import Job, how_to_go_on, train_and_finish
+from zoo.train.job import Job, how_to_go_on, locked, train_and_finish
 from zoo.train.mix import mixes, refuse_odd_batches
 from zoo.train.parts import Parts, find_parts
 from zoo.train.plan import check_plan
@@ -60,8 +59,8 @@ def start_run(
     """
     watch, config = watch or Watch(), resolved.config
     with peers_watched(world, how_to_go_on(Run(path), world)):
-        world.by_first(lambda: refuse_taken(path))
         world.together(lambda: check_names(catalogue, config, world))
+        world.by_first(lambda: refuse_taken(path))
         parts = world.in_turn(lambda: find_parts(catalogue, config, choose(config, world), watch))
         parts = _shared(parts, config, world)
         chosen = world.by_first(lambda: settle(parts, config, watch.note))
@@ -73,7 +72,7 @@ def start_run(
         # Finding everything may have taken minutes.
         world.by_first(lambda: refuse_taken(path))
         run = Run(path)
-        with _locked(run, world):
+        with locked(run, world):
             job = Job(catalogue, run, resolved, parts, state, plan, watch)
             job.checkpoints.write(state)
             return train_and_finish(job)
@@ -103,7 +102,7 @@ def resume_run(
     watch = watch or Watch()
     with peers_watched(world, how_to_go_on(run, world)):
         world.by_first(lambda: _refuse_missing(run.path))
-        with _locked(run, world):
+        with locked(run, world):
             return train_and_finish(_resumed(catalogue, run, change, watch, world))
 
 
@@ -156,10 +155,6 @@ def refuse_taken(path: Path) -> None:
 def _refuse_missing(path: Path) -> None:
     if not path.is_dir():
         raise CheckpointInvalid(f"{path}: no such run; `zoo list runs` shows what there is")
-
-
-def _locked(run: Run, world: World) -> contextlib.AbstractContextManager[None]:
-    return run.locked() if world.first else contextlib.nullcontext()
 
 
 def _shared(parts: Parts, config: TrainConfig, world: World) -> Parts:
