@@ -57,6 +57,17 @@ class Agreement(_Frozen):
     max_probability_difference: float
 
 
+class Fidelity(_Frozen):
+    """How close two sets of logits are, image by image."""
+
+    cosine: float
+    """The median over the images."""
+    cosine_p10: float
+    """The 10th percentile: one image in ten is further off."""
+    logit_difference: float
+    """The median of each image's largest difference, as a share of the logits' usual size."""
+
+
 class Report(_Frozen):
     """What the proof found. Top-1 lies in 0..1; drops are in points, a hundredth of the images each.
 
@@ -77,6 +88,10 @@ class Report(_Frozen):
     flips: int
     """Images whose most probable class changed, or whose set of labels."""
     max_probability_difference: float
+    fidelity: Fidelity | None = None
+    """Against the reference, of the logits behind the probabilities."""
+    control: Agreement | None = None
+    """The reference against itself after the least change of its input that fp32 can hold, on the golden images."""
     reference_map: float | None = None
     """Mean average precision in 0..1; only where an image may have several labels."""
     artifact_map: float | None = None
@@ -97,6 +112,17 @@ class Report(_Frozen):
     """The budget, in points."""
     min_speedup: float | None
     machine: dict[str, Any] = {}
+    on_target: bool = True
+    """Whether this machine may stand for the target; if not, latency is to be measured again on the device."""
+
+
+class Refusal(_Frozen):
+    """A precision that was asked for and refused; what the artifact is was made in its place."""
+
+    precision: str
+    reasons: tuple[str, ...]
+    made: dict[str, Any] = {}
+    """As in the manifest."""
 
 
 class Manifest(_Frozen):
@@ -117,6 +143,11 @@ class Manifest(_Frozen):
     """Name -> SHA-256 of every file but the manifest itself."""
     model_file: str
     options: dict[str, Any] = {}
+    made: dict[str, Any] = {}
+    """What the exporter told of the file: `notes`, `attempts` (what its search tried), `layers`, `session`."""
+    instead_of: Refusal | None = None
+    session: dict[str, str] = {}
+    """Options that a runtime must set for the file to run as fast as was measured; zoo's own sets them by itself."""
     lineage: dict[str, Any]
     licenses: dict[str, str]
     report: Report

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+import shutil
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from zoo.artifact import REJECTED, Artifact, Manifest, Tensor, checksums, write_golden, write_manifest
+from zoo.artifact import REJECTED, Artifact, Manifest, Refusal, Tensor, checksums, write_golden, write_manifest
 from zoo.errors import (
     ContractBroken,
     EnvironmentBroken,
+    ExportUnsupported,
     OptionInvalid,
     PluginBroken,
     UnknownName,
@@ -18,8 +20,9 @@ from zoo.errors import (
 )
 from zoo.files import replace_folder, scratch_folder, sha256
 from zoo.installed import OURS
+from zoo.judge import Judge
 from zoo.options import check, exporter_options
-from zoo.plugin import ExportRequest
+from zoo.plugin import ExportRequest, Made
 from zoo.proof import Contender, prove
 from zoo.run import now
 from zoo.tracking import make_trackers
@@ -49,12 +52,14 @@ class ExportSpec:
 
     format: str
     precision: str = ""
-    """Empty means the exporter's first."""
+    """Empty means the target's, if the exporter has it, else the exporter's first."""
     target: str = "host"
     max_drop: float = Budget.max_drop
     min_speedup: float | None = None
     """None means the default: 1.0 for int8, not judged otherwise."""
     options: Mapping[str, str] = field(default_factory=dict)
+    fallback: bool = True
+    """Whether parts may stay in float, or another precision be made, where the one that was asked for is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,8 @@ class _Job:
     target: Target
     budget: Budget
     options: dict[str, Any]
+    fallback: bool = True
+    instead_of: Refusal | None = None
 
     @property
     def name(self) -> str:
@@ -89,18 +96,38 @@ def export_run(
     """
     job = _check(catalogue, spec)
     trained = load_trained(catalogue, run)
+    instead = getattr(job.exporter, "instead", {}).get(job.precision) if spec.fallback else None
+    try:
+        artifact, manifest = _make_and_prove(trained, job, note)
+    except ExportUnsupported as exc:
+        if not instead:
+            raise
+        refusal = Refusal(precision=job.precision, reasons=(first_line(exc),))
+    else:
+        if manifest.report.accepted or not instead:
+            return artifact, manifest
+        refusal = Refusal(precision=job.precision, reasons=manifest.report.reasons, made=manifest.made)
+    note(f"{job.precision} is refused: {'; '.join(refusal.reasons)}; making {instead} instead")
+    other = _check(catalogue, replace(spec, precision=instead or "", min_speedup=None))
+    return _make_and_prove(trained, replace(other, instead_of=refusal), note)
+
+
+def _make_and_prove(trained: Trained, job: _Job, note: Callable[[str], None]) -> tuple[Artifact, Manifest]:
+    run = trained.run
     final = run.export_folder / f"{job.name}-{job.precision}"
+    workspace = final.with_name(f".{final.name}.work")
     with scratch_folder(final) as folder:
         note(f"exporting {run.name} to {job.name} {job.precision}")
-        model_file = _write_model(trained, job, folder)
+        model_file, made = _write_model(trained, job, folder, note=note, workspace=workspace)
         with _contender(trained, job, model_file, note) as contender:
             note(f"proving it on the {len(trained.data.splits['val'])} validation images")
             report, golden = prove(trained, contender, job.budget)
         write_golden(folder, golden)
-        manifest = _manifest(trained, job, model_file, report)
+        manifest = _manifest(trained, job, model_file, report, made)
         write_manifest(folder, manifest)
         rejected = final.with_name(final.name + REJECTED)
         replace_folder(folder, final if report.accepted else rejected)
+    shutil.rmtree(workspace, ignore_errors=True)
     if report.accepted:
         _tell_trackers(trained, final, report, note)
     return Artifact(final if report.accepted else rejected), manifest
@@ -137,7 +164,9 @@ def _tell_trackers(trained: Trained, folder: Path, report: Report, note: Callabl
 def _check(catalogue: Catalogue, spec: ExportSpec) -> _Job:
     plugin = catalogue.find("exporter", spec.format)
     exporter: Exporter = catalogue.load(plugin)()
-    precision = spec.precision or exporter.precisions[0]
+    target = catalogue.target(spec.target)
+    usual = target.precision if target.precision in exporter.precisions else exporter.precisions[0]
+    precision = spec.precision or usual
     if precision not in exporter.precisions:
         known = ", ".join(exporter.precisions)
         raise UnknownName(f"exporter {spec.format!r} has no precision {precision!r}; it has {known}")
@@ -145,19 +174,25 @@ def _check(catalogue: Catalogue, spec: ExportSpec) -> _Job:
         raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
     declared = exporter_options(exporter)
     given = check(spec.options, declared, f"exporter {spec.format!r}")
-    speedup = spec.min_speedup if spec.min_speedup is not None else DEFAULT_MIN_SPEEDUP.get(precision)
+    if target.precisions and precision not in target.precisions:
+        raise UnknownName(
+            f"target {target.name!r} runs {', '.join(target.precisions)}, not {precision}; name one of them"
+        )
+    # What is slow here may be fast there: speed is judged by default only where the machine may be the target.
+    speedup = DEFAULT_MIN_SPEEDUP.get(precision) if target.is_here else None
     return _Job(
         plugin=plugin,
         exporter=exporter,
         precision=precision,
-        target=catalogue.target(spec.target),
-        budget=Budget(max_drop=spec.max_drop, min_speedup=speedup),
+        target=target,
+        budget=Budget(max_drop=spec.max_drop, min_speedup=speedup if spec.min_speedup is None else spec.min_speedup),
         options={name: option.default for name, option in declared.items()} | given,
+        fallback=spec.fallback,
     )
 
 
-def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
-    """Let the exporter write its model file into `folder`; return the file."""
+def _write_model(trained: Trained, job: _Job, folder: Path, **more: Any) -> tuple[Path, Made]:
+    """Let the exporter write its model file into `folder`; return the file, and what there is to tell of it."""
     out = folder / f"model{job.exporter.suffix}"
     request = ExportRequest(
         model=trained.shipped,
@@ -169,9 +204,15 @@ def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
         target=job.target,
         options=job.options,
         multi_label=trained.record.multi_label,
+        max_drop=job.budget.max_drop,
+        min_speedup=job.budget.min_speedup,
+        fallback=job.fallback,
+        score=Judge(trained),
+        seed=trained.record.seed,
+        **more,
     )
     try:
-        job.exporter.export(request, out)
+        made = job.exporter.export(request, out)
     except (ZooError, KeyboardInterrupt):
         raise
     except OSError as exc:
@@ -184,7 +225,7 @@ def _write_model(trained: Trained, job: _Job, folder: Path) -> Path:
         ) from exc
     if not out.is_file():
         raise ContractBroken(f"exporter {job.name!r} did not write {out.name}")
-    return out
+    return out, made or Made()
 
 
 @contextlib.contextmanager
@@ -203,6 +244,7 @@ def _contender(trained: Trained, job: _Job, model_file: Path, note: Callable[[st
             threads=threads,
             fp32=job.exporter.open(own, threads=threads) if own else None,
             fp32_file=own,
+            on_target=job.target.is_here,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=foreign,
         )
@@ -221,10 +263,10 @@ def _fp32_file(trained: Trained, job: _Job, folder: Path, note: Callable[[str], 
             return proven.path / manifest.model_file
     note(f"writing {job.name} fp32 to compare with")
     folder.mkdir()
-    return _write_model(trained, replace(job, precision="fp32"), folder)
+    return _write_model(trained, replace(job, precision="fp32"), folder)[0]
 
 
-def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> Manifest:
+def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report, made: Made) -> Manifest:
     height, width = trained.preprocess.size
     return Manifest(
         format=job.name,
@@ -239,6 +281,9 @@ def _manifest(trained: Trained, job: _Job, model_file: Path, report: Report) -> 
         files=checksums(model_file.parent),
         model_file=model_file.name,
         options=job.options,
+        made=asdict(made),
+        instead_of=job.instead_of,
+        session=dict(made.session),
         lineage={
             "run": trained.run.name,
             "run_json": sha256(trained.run.record_file),

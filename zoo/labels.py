@@ -52,6 +52,20 @@ def chosen(probabilities: np.ndarray, thresholds: np.ndarray | None = None) -> n
     return one_hot
 
 
+def logits(probabilities: np.ndarray, *, multi_label: bool = False) -> np.ndarray:
+    """Return float64 [N, C]: the logits that give these probabilities; after a softmax those that sum to 0.
+
+    Args:
+        probabilities: float32 [N, C] in 0..1; what rounding made 0 or 1 counts as the nearest that is neither.
+        multi_label: Whether a sigmoid made them.
+    """
+    tiny, nearly_one = float(np.finfo(np.float32).tiny), 1 - 2.0**-24
+    held = probabilities.astype(np.float64).clip(tiny, nearly_one if multi_label else 1.0)
+    logs = np.log(held)
+    centred: np.ndarray = logs - (np.log1p(-held) if multi_label else logs.mean(1, keepdims=True))
+    return centred
+
+
 def answered(probabilities: np.ndarray) -> np.ndarray:
     """Return bool [N]: whether all of a row is finite."""
     finite: np.ndarray = np.isfinite(probabilities).all(1)

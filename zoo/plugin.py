@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "PRECISIONS",
     "ArtifactInvalid",
+    "Attempt",
     "BackboneFamily",
     "CropsFirst",
     "Dataset",
@@ -33,9 +35,11 @@ __all__ = [
     "ExportUnsupported",
     "Exporter",
     "Image",
+    "Made",
     "OptionInvalid",
     "Predictor",
     "Preprocess",
+    "Score",
     "Split",
     "Target",
     "Tracker",
@@ -54,7 +58,15 @@ Image = Path | bytes | np.ndarray
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Raw pixels, uint8 [N, H, W, 3] RGB, to probabilities, float32 [N, classes]."""
 
+PRECISIONS = ("fp32", "fp16", "int8", "dynamic", "int8-weights", "int4-weights")
+"""What an exporter may offer: int8 is for the whole network, dynamic finds activations' ranges as it runs, the last two
+keep the weights alone in fewer bits."""
+
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def _say_nothing(text: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +116,67 @@ class ExportRequest:
     target: Target
     options: Mapping[str, object] = field(default_factory=dict)
     multi_label: bool = False
+    max_drop: float = 1.0
+    """Points of top-1 (exact match if multi-label) that the file may lose: the proof refuses one that loses more."""
+    min_speedup: float | None = None
+    """Over fp32 of the same format; None where speed is not judged."""
+    fallback: bool = True
+    """Whether parts may stay in float where the precision costs too much."""
+    score: Callable[[Predictor], Score] | None = None
+    """Judges a candidate on a fixed part of the validation images, before the proof does on all of them."""
+    seed: int = 0
+    """The run's: what an exporter draws, it draws from this."""
+    workspace: Path | None = None
+    """A folder for half-done work: it outlives an export that is killed, and goes with one that ends."""
+    note: Callable[[str], None] = _say_nothing
+    """Tells the user, in one line, what is being done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a candidate is worth on the images of `ExportRequest.score`."""
+
+    images: int
+    top1: float
+    """In 0..1; exact match if multi-label."""
+    drop: float
+    """Points lost against the reference, eager fp32; negative if it gained."""
+    agreement: float
+    """The share of images, in 0..1, that get the reference's class."""
+    cosine: float
+    """Of the logits with the reference's: the median over the images, in -1..1."""
+    cosine_p10: float
+    """Its 10th percentile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One candidate of a search for the best file, as a report lists it."""
+
+    name: str
+    verdict: str
+    """"chosen", or in a few words why not."""
+    score: Score | None = None
+    """None if it was not judged, or failed."""
+    speedup: float | None = None
+    """Over fp32 of the same format; None if it was not timed."""
+    size_bytes: int | None = None
+    seconds: float = 0.0
+    """That it took to make and judge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What an exporter may tell of its file, for the manifest and the report."""
+
+    notes: tuple[str, ...] = ()
+    """One line each: what a user should know, such as a part that stayed in float, and why."""
+    attempts: tuple[Attempt, ...] = ()
+    """What was tried, in order."""
+    layers: Mapping[str, str] = field(default_factory=dict)
+    """Layer -> the precision that it runs in, where they differ."""
+    session: Mapping[str, str] = field(default_factory=dict)
+    """Options that the runtime must set for the file to run as fast as was measured."""
 
 
 @runtime_checkable
@@ -111,15 +184,16 @@ class Exporter(Protocol):
     """A format. The entry point names a class that is made with no arguments.
 
     A class may also have `export_options() -> Mapping[str, object]`: each `--export-option` with its default. A value
-    that a user gives must have the default's type; the request carries all options, given or not.
+    that a user gives must have the default's type; the request carries all options, given or not. It may have
+    `instead: Mapping[str, str]`: precision -> the one that is made and proven in its place where it is refused.
     """
 
     suffix: ClassVar[str]
     """Of the model file, with the dot."""
     precisions: ClassVar[tuple[str, ...]]
-    """Among "fp32", "fp16", "int8"; the first is the default."""
+    """Among `PRECISIONS`; the first is the default."""
 
-    def export(self, request: ExportRequest, out: Path) -> None:
+    def export(self, request: ExportRequest, out: Path) -> Made | None:
         """Write `out` (and files beside it, named after it); raise ExportUnsupported where it cannot be done."""
 
     def open(self, model_file: Path, *, threads: int = 0) -> Predictor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.artifact import Golden, Latency, Report
+from zoo.artifact import Agreement, Golden, Latency, Report
 from zoo.data.loader import evaluation_batches
 from zoo.errors import first_line
 from zoo.evaluate.score import eager
@@ -41,6 +41,7 @@ class Contender:
     fp32_file: Path | None = None
     onnxruntime_fp32: Predictor | None = None
     """The fp32 ONNX file; None if the artifact, or its fp32, is just that."""
+    on_target: bool = True
     foreign_runtime: bool = False
     """Whether the format does not run in onnxruntime, so that the two are compared as well."""
 
@@ -79,6 +80,7 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Repor
     numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
     if "onnxruntime_fp32" in answers:
         numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
+    numbers["control"] = _control(trained, golden, thresholds)
     if not candidate.fault:
         numbers |= _latency(trained, contender, golden.images)
     reasons = [candidate.fault] if candidate.fault else [str(f) for f in findings(numbers, budget, contender.precision)]
@@ -90,6 +92,7 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Repor
         max_drop=budget.max_drop,
         min_speedup=budget.min_speedup,
         machine=machine(),
+        on_target=contender.on_target,
         **numbers,
     )
     return report, golden
@@ -160,6 +163,20 @@ def _batch_differences(candidate: Guarded, golden: Golden) -> dict[str, float]:
         for size in BATCH_SIZES
         if size <= len(golden.images)
     }
+
+
+def _control(trained: Trained, golden: Golden, thresholds: np.ndarray | None) -> Agreement:
+    """Move every normalised pixel to the next number that fp32 has, and see what the reference makes of it."""
+    import torch
+
+    def nudge(_: object, __: object, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.nextafter(pixels, torch.full_like(pixels, torch.inf))
+
+    handle = trained.shipped.get_submodule("normalise").register_forward_hook(nudge)
+    try:
+        return agree(golden.reference, eager(trained.shipped)(golden.images), thresholds)
+    finally:
+        handle.remove()
 
 
 def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if key not in hints:
             raise RegistryInvalid(f"{where}: unknown key {key!r}{_hint(key, list(hints))}; known: {', '.join(hints)}")
         wanted = getattr(hints[key], "__origin__", hints[key])
+        wanted = list if wanted is tuple else wanted
         allowed = (int, float) if wanted is float else (wanted,)
         if not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool):
             raise RegistryInvalid(f"{where}: {key} = {value!r} must be of type {wanted.__name__}")
@@ -166,7 +167,10 @@ def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     missing = [name for name in required if name not in values]
     if missing:
         raise RegistryInvalid(f"{where}: needs {' and '.join(missing)}")
-    return cls(**values)
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except ValueError as exc:
+        raise RegistryInvalid(f"{where}: {exc}") from exc
 
 
 def _text(path: Path) -> str:

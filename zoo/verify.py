@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.artifact import Agreement, ClassChange, Report
-from zoo.labels import answered, chosen, held, mean_average_precision, right
+from zoo.artifact import Agreement, ClassChange, Fidelity, Report
+from zoo.labels import answered, chosen, held, logits, mean_average_precision, right
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DIFFERENCE_LIMITS = {"fp32": 5e-3, "fp16": 5e-2}
 """Largest change of any probability; int8 is judged by accuracy alone, since its probabilities move by design."""
+CONTROL_FACTOR = 10
+"""A difference is no fault of the file's if the least change of input moves the reference itself by a tenth of it."""
 BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2}
 BATCH_LIMIT_INT8 = 5e-2
 DEFAULT_MAX_DROP = 1.0
-DEFAULT_MIN_SPEEDUP = {"int8": 1.0}
+DEFAULT_MIN_SPEEDUP = {"int8": 1.0, "dynamic": 1.0, "int8-weights": 0.95}
+"""Precisions that exist to be faster; and one that is smaller, and must cost no time. 5 % are a measurement's noise."""
 Z_95 = 1.959964
 
 
@@ -75,6 +78,7 @@ def compare(
         "drop_interval": drop_interval(lost, gained, len(labels)),
         "flips": agreement.flips,
         "max_probability_difference": agreement.max_probability_difference,
+        "fidelity": fidelity(reference, artifact, multi_label=thresholds is not None),
         "per_class": _per_class(held(labels, len(classes)), (reference, artifact), classes, thresholds),
         **({} if thresholds is None else _precision_drop(labels, reference, artifact)),
     }
@@ -86,6 +90,24 @@ def agree(one: np.ndarray, other: np.ndarray, thresholds: np.ndarray | None = No
     worst = float(np.where(np.isfinite(gap), gap, 1.0).max())
     differ = (chosen(one, thresholds) != chosen(other, thresholds)).any(1) | (answered(one) != answered(other))
     return Agreement(flips=int(differ.sum()), max_probability_difference=worst)
+
+
+def fidelity(reference: np.ndarray, artifact: np.ndarray, *, multi_label: bool = False) -> Fidelity:
+    """Return how close the logits of two float32 [N, C] are, image by image; a row with NaN has a cosine of -1.
+
+    The logits are those that the probabilities stand for, centred on each image's mean after a softmax, which knows no
+    more of them; so a collapse shows that the top-1 of easy images hides.
+    """
+    one, other = (logits(np.nan_to_num(p), multi_label=multi_label) for p in (reference, artifact))
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = np.where(answered(artifact), (one * other).sum(1) / np.maximum(lengths, 1e-12), -1.0)
+    scale = max(float(np.abs(one).max(1).mean()), 1e-12)
+    gaps = np.where(answered(artifact), np.abs(one - other).max(1) / scale, np.inf)
+    return Fidelity(
+        cosine=float(np.median(cosines)),
+        cosine_p10=float(np.percentile(cosines, 10)),
+        logit_difference=float(min(np.median(gaps), 1e6)),
+    )
 
 
 def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
@@ -117,11 +139,13 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
     checks = [Finding(f"drop of {'exact match' if several else 'top-1'} in points", report["drop"], budget.max_drop)]
     if several:
         checks.append(Finding("drop of mAP in points", report["map_drop"], budget.max_drop))
+    control = report.get("control")
+    moved = CONTROL_FACTOR * control.max_probability_difference if control else 0.0
     if precision in DIFFERENCE_LIMITS:
-        limit = DIFFERENCE_LIMITS[precision]
+        limit = max(DIFFERENCE_LIMITS[precision], moved)
         checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
     for size, difference in report["batches"].items():
-        limit = BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8)
+        limit = max(BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8), moved)
         checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
     over = [f for f in checks if not f.measured <= f.limit]
     speedup = report.get("speedup")
@@ -140,6 +164,11 @@ def differing(stored: Report, fresh: Report) -> list[str]:
         before, after = getattr(stored, name), getattr(fresh, name)
         if before != after:
             lines.append(f"{name} was {before}, is {after}" if name != "per_class" else "per_class has changed")
+    before, after = stored.fidelity, fresh.fidelity
+    for name in Fidelity.model_fields if before and after else ():
+        gap = abs(getattr(before, name) - getattr(after, name))
+        if gap > 1e-3:
+            lines.append(f"{name} of the logits moved by {gap:.2g}")
     for name in ("max_probability_difference", "reference_map", "artifact_map"):
         gap = abs((getattr(stored, name) or 0.0) - (getattr(fresh, name) or 0.0))
         if gap > 1e-3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.artifact import Manifest, Report
+
+
+class Effort(StrEnum):
+    """How long a search may take."""
+
+    quick = "quick"
+    balanced = "balanced"
+    thorough = "thorough"
 
 
 def export_cli(
@@ -34,6 +43,13 @@ def export_cli(
         float, typer.Option(help="Points of top-1 that the artifact may lose; of exact match, and mAP.")
     ] = 1.0,
     min_speedup: Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")] = None,
+    search: Annotated[
+        Effort | None, typer.Option(help="How much int8 may try: about 1, 5, 20 minutes for a MobileNet.")
+    ] = None,
+    fallback: Annotated[
+        bool,
+        typer.Option("--fallback/--no-fallback", help="Where int8 fails: parts in float, or int8-weights."),
+    ] = True,
     export_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
     ] = None,
@@ -60,13 +76,15 @@ def export_cli(
     found = find_run(run, runs_root(runs))
     if run is None:
         note(f"using {found.path}")
+    chosen = {"search": search.value} if search else {}
     spec = ExportSpec(
         format=formats[0] if formats else f"{OURS}/onnx",
         precision=precisions[0] if precisions else "",
         target=target,
         max_drop=max_drop,
         min_speedup=min_speedup,
-        options=parse_pairs(export_option or [], "--export-option"),
+        options={**chosen, **parse_pairs(export_option or [], "--export-option")},
+        fallback=fallback,
     )
     artifact, manifest = export_run(ctx.obj.catalogue(), found, spec, note)
     if json:
@@ -90,6 +108,7 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
         ("drop", f"{report.drop:.2f} points (95 %: {low:.2f} to {high:.2f}; allowed {report.max_drop:g})"),
         *_precision(report),
         ("flips", f"{report.flips} of {report.images}"),
+        *_fidelity(report),
         ("largest probability difference", f"{report.max_probability_difference:.2g}"),
     ]
     if report.against_onnxruntime_fp32:
@@ -107,11 +126,24 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
     ]
     if report.speedup is not None:
         rows.append(("speed over fp32, same runtime", f"{report.speedup:.2f}x, {report.threads} thread(s), batch 1"))
+    if manifest.instead_of:
+        instead = manifest.instead_of
+        stdout().print(f"{instead.precision} was refused: {'; '.join(instead.reasons)}")
+        stdout().print(f"{manifest.precision} was made instead")
     title = f"{manifest.format} {manifest.precision}: {verdict} on {report.images} {report.split} images"
     print_table(["proof", ""], rows, title=title)
+    for line in manifest.made.get("notes", ()):
+        stdout().print(line)
+    if not report.on_target:
+        stdout().print(f"latency is this machine's, not that of {manifest.target}: prove it again on the device")
     for reason in report.reasons:
         stdout().print(f"refused: {reason}")
     stdout().print(str(path))
+
+
+def _fidelity(report: Report) -> list[tuple[str, str]]:
+    near = report.fidelity
+    return [("cosine of the logits", f"{near.cosine:.4f} (worst tenth {near.cosine_p10:.4f})")] if near else []
 
 
 def _precision(report: Report) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ import pytest
 
 from zoo.errors import ZooError
 from zoo.options import exporter_options
-from zoo.plugin import Exporter, ExportRequest, Preprocess, Target
+from zoo.plugin import PRECISIONS, Exporter, ExportRequest, Preprocess, Target
 from zoo.testing.contract import Contract, changes, error_of, one_line, restored
 from zoo.testing.fresh import fresh, watching_writes
 from zoo.testing.toys import CLASSES, SIDE, pictures, tiny_backbone
@@ -31,7 +31,6 @@ FP32_TOLERANCE = 1e-4
 """Of a probability."""
 SELF_TOLERANCE = 1e-5
 """Of a probability, between two ways of asking one file the same."""
-KNOWN = ("fp32", "fp16", "int8")
 
 
 class ExporterContract(Contract):
@@ -99,7 +98,7 @@ class ExporterContract(Contract):
         assert exporter.suffix.startswith("."), f"suffix {exporter.suffix!r} has no dot"
         assert exporter.precisions, "it has no precision"
         assert isinstance(exporter.precisions, tuple), "precisions must be a tuple"
-        assert set(exporter.precisions) <= set(KNOWN), f"precisions {exporter.precisions}; zoo knows {KNOWN}"
+        assert set(exporter.precisions) <= set(PRECISIONS), f"precisions {exporter.precisions}; zoo knows {PRECISIONS}"
         assert "threads" in inspect.signature(exporter.open).parameters, "open takes no `threads`"
 
     def test_it_writes_its_file_and_nothing_elsewhere(self, files: dict[str, Path], working: Path) -> None:
