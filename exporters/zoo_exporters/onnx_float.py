@@ -1,46 +1,74 @@
-"""A model in PyTorch -> the same in ONNX at fp32, whose answers are checked."""
+"""A model in PyTorch -> the same in ONNX at fp32, by the first of torch's exporters whose graph answers alike."""
 
 from __future__ import annotations
 
 import copy
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_exporters.onnx_graph import BATCH, INPUT, OUTPUT
+from zoo.errors import ExportUnsupported
+from zoo_exporters.onnx_graph import output_names, save
+from zoo_exporters.onnx_makers import MAKERS
+from zoo_exporters.onnx_parity import Parity, eager
+from zoo_exporters.onnx_simplify import simplified
+from zoo_exporters.quiet import quiet, reason
 
 if TYPE_CHECKING:
     import torch
     from onnx import ModelProto
 
     from zoo.plugin import ExportRequest
+    from zoo_exporters.onnx_makers import Maker
 
 FUSED_ATTENTION = "fused_attn"
 """timm's switch, an attribute of each attention module."""
+FUSES_BRANCHES = ("fuse", "reparameterize", "switch_to_deploy")
+"""What a module may have to become one convolution in place of several: RepVGG and its heirs, LeViT's linear layers."""
 
 
 def float_model(request: ExportRequest) -> ModelProto:
-    """Return the graph of `request.model`: uint8 [N, H, W, 3] to probabilities float32 [N, C], its batch axis free."""
-    import torch
+    """Return the graph of `request.model`: uint8 [N, H, W, 3] to probabilities float32 [N, C], its batch axis free.
 
-    height, width = request.preprocess.size
-    # A batch of one would be taken for a constant.
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    program = torch.onnx.export(
-        _exportable(request.model),
-        (example,),
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-        opset_version=request.target.opset,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
+    Raises:
+        ExportUnsupported: no exporter of torch's gives a graph that answers as the model does.
+    """
+    parity = Parity(request)
+    model = exportable(request.model, parity)
+    objections = []
+    for name, maker in MAKERS.items():
+        try:
+            with quiet():
+                graph = _made(maker, model, request, parity)
+                objection = _objection(graph, parity)
+        except Exception as exc:
+            if isinstance(exc, OSError) and exc.errno:  # a full disk, not torch's "could not get source code"
+                raise
+            objection = reason(exc)
+        if not objection:
+            return graph
+        objections.append(f"{name}: {objection}")
+    raise ExportUnsupported(
+        f"onnx {request.precision} failed: {'; '.join(objections)}; try --torchscript or another backbone"
     )
-    if program is None:
-        raise RuntimeError("torch.onnx returned nothing")
-    return program.model_proto
 
 
-def _exportable(model: torch.nn.Module) -> torch.nn.Module:
+def exportable(model: torch.nn.Module, parity: Parity) -> torch.nn.Module:
+    """Return a copy without what stands in an exporter's way, its parallel branches fused if that changes no answer."""
+    model = _plain(model)
+    if not any(hasattr(module, name) for module in model.modules() for name in FUSES_BRANCHES):
+        return model
+    from timm.utils.model import reparameterize_model
+
+    try:
+        with quiet():
+            fused = reparameterize_model(model)
+            return model if parity.objection(eager(fused)) else fused
+    except Exception:  # a stranger's method of that name may want arguments, or do something else
+        return model
+
+
+def _plain(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
     model = copy.deepcopy(model)
@@ -56,3 +84,23 @@ def _exportable(model: torch.nn.Module) -> torch.nn.Module:
 
 def _contiguous(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return tuple(tensor.contiguous() for tensor in inputs)
+
+
+def _made(maker: Maker, model: torch.nn.Module, request: ExportRequest, parity: Parity) -> ModelProto:
+    import torch
+    from onnx import version_converter
+
+    opset = request.target.opset
+    # A batch of one would be taken for a constant.
+    pictures = parity.pictures[:2]
+    graph = maker(model, torch.from_numpy(pictures), output_names(request), opset)
+    if any(used.domain in ("", "ai.onnx") and used.version > opset for used in graph.opset_import):
+        graph = version_converter.convert_version(graph, opset)
+    return simplified(graph, pictures)
+
+
+def _objection(graph: ModelProto, parity: Parity) -> str:
+    from zoo.runtime.session import OnnxPredictor
+
+    with tempfile.TemporaryDirectory(prefix="zoo-onnx-") as folder:
+        return parity.objection(OnnxPredictor(save(graph, Path(folder, "model.onnx")), threads=1))

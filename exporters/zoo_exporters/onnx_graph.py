@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ExportUnsupported
+from zoo.runtime.session import SESSION_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
     from zoo.plugin import ExportRequest
 
 INPUT = "image"
 OUTPUT = "probabilities"
+UNKNOWN = "unknown"
 BATCH = "batch"
+ANY_SIZE = ("height", "width")
+"""The free axes of a file that resizes."""
+DATA_SUFFIX = ".data"
+ONE_FILE_BYTES = 2**31 - 2**24
+"""A protobuf message must stay below 2 GiB; of that 16 MiB are left for the graph itself."""
+Described = tuple[str, int, list[str | int]]
+"""Of an input or output: name, element type, axes."""
 TRACES = frozenset({"doc_string", "metadata_props"})
 """Fields in which torch and onnxruntime keep source paths, stack traces and module names, at any depth."""
 
 
-def seal(model: ModelProto, request: ExportRequest) -> bytes:
-    """Return the bytes of the file: stripped, valid, in the target's versions, with the contract's names and axes.
+def seal(model: ModelProto, request: ExportRequest, session: Mapping[str, str]) -> None:
+    """Make a model ready for `save`: stripped, valid, in the target's versions, with the contract's names and axes.
+
+    Args:
+        model: It is changed.
+        request: What was asked for.
+        session: `Made.session`; the file asks zoo's runtime for these options itself.
 
     Raises:
         ExportUnsupported: the graph is not what the target or the contract needs.
@@ -29,6 +46,8 @@ def seal(model: ModelProto, request: ExportRequest) -> bytes:
     import onnx
 
     strip(model)
+    if session:
+        onnx.helper.set_model_props(model, {SESSION_KEY: json.dumps(dict(session), sort_keys=True)})
     name_nodes(model.graph)
     model.ir_version = min(model.ir_version, request.target.ir_version)
     _keep_used_opsets(model)
@@ -37,8 +56,45 @@ def seal(model: ModelProto, request: ExportRequest) -> bytes:
         raise ExportUnsupported(
             f"onnx {request.precision}: {'; '.join(problems)}; try --torchscript or another backbone"
         )
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    if not is_large(model):  # a large one, which the checker takes only from a file, was run by onnxruntime
+        onnx.checker.check_model(model, full_check=True)
+
+
+def save(model: ModelProto, file: Path) -> Path:
+    """Write `model` to `file` and return it; the weights of a large one go to a file beside it, with ".data" after it.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written to.
+    """
+    import onnx
+
+    if is_large(model):
+        beside = file.name + DATA_SUFFIX
+        file.with_name(beside).unlink(missing_ok=True)  # onnx would append to it
+        onnx.save_model(model, file, save_as_external_data=True, location=beside)
+        # What was moved out of the model in memory comes back.
+        onnx.load_external_data_for_model(model, str(file.parent))
+    else:
+        onnx.save_model(model, file)
+    return file
+
+
+def is_large(model: ModelProto) -> bool:
+    """Tell whether a model is more than one protobuf message can hold."""
+    return sum(tensor_bytes(tensor) for tensor in model.graph.initializer) > ONE_FILE_BYTES
+
+
+def tensor_bytes(tensor: TensorProto) -> int:
+    """Return the bytes that a constant takes."""
+    from onnx import helper
+
+    values, itemsize = math.prod(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(values * itemsize)
+
+
+def output_names(request: ExportRequest) -> list[str]:
+    """Return the names of what `request.model` gives, in its order."""
+    return [OUTPUT, UNKNOWN] if request.unknown else [OUTPUT]
 
 
 def strip(message: Any) -> None:
@@ -87,18 +143,23 @@ def _opset_problems(model: ModelProto, ceiling: int) -> list[str]:
 def _interface_problems(graph: GraphProto, request: ExportRequest) -> list[str]:
     from onnx import TensorProto
 
-    height, width = request.preprocess.size
+    batch: str | int = 1 if request.resize else BATCH
+    outputs: list[Described] = [
+        (OUTPUT, TensorProto.FLOAT, [batch, len(request.classes)]),
+        (UNKNOWN, TensorProto.BOOL, [batch]),
+    ]
+    sides = ANY_SIZE if request.resize else request.preprocess.size
     return [
-        *_differences("input", graph.input, (INPUT, TensorProto.UINT8, [BATCH, height, width, 3])),
-        *_differences("output", graph.output, (OUTPUT, TensorProto.FLOAT, [BATCH, len(request.classes)])),
+        *_differences("input", graph.input, [(INPUT, TensorProto.UINT8, [batch, *sides, 3])]),
+        *_differences("output", graph.output, outputs[: len(output_names(request))]),
     ]
 
 
-def _differences(side: str, found: Iterable[ValueInfoProto], wanted: tuple[str, int, list[str | int]]) -> list[str]:
+def _differences(side: str, found: Iterable[ValueInfoProto], wanted: list[Described]) -> list[str]:
     described = [_describe(value) for value in found]
-    return [] if described == [wanted] else [f"its {side} came out as {described} instead of {wanted}"]
+    return [] if described == wanted else [f"its {side} came out as {described} instead of {wanted}"]
 
 
-def _describe(value: ValueInfoProto) -> tuple[str, int, list[str | int]]:
+def _describe(value: ValueInfoProto) -> Described:
     tensor = value.type.tensor_type
     return value.name, tensor.elem_type, [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
+import os
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LONGEST_REASON = 240
 
@@ -29,6 +32,35 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+
+
+def aloud(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Let `say` reach the standard error that is there now, from within `quiet` as well."""
+    stderr = sys.stderr
+
+    def speak(text: str) -> None:
+        with contextlib.redirect_stderr(stderr):
+            say(text)
+
+    return speak
+
+
+@contextlib.contextmanager
+def mute() -> Iterator[None]:
+    """Drop what C++ code inside writes to the terminal, behind Python's back; process-wide as well."""
+    kept = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        yield
+    finally:
+        with contextlib.suppress(OSError, TypeError):  # Windows has no library without a name
+            ctypes.CDLL(None).fflush(None)
+        for descriptor, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, descriptor)
+            os.close(before)
+        os.close(nowhere)
 
 
 def reason(exc: BaseException) -> str:
