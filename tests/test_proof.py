@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from safetensors.torch import load_file, save_file
 
 from zoo.artifact import Artifact
 from zoo.data.prepared import prepare
@@ -38,6 +39,28 @@ def copied_run(trained_run: Run, onnx_artifact: Artifact, tmp_path: Path) -> Run
 
 def artifact_of(run: Run) -> Artifact:
     return Artifact(run.export_folder / "onnx-fp32")
+
+
+def blow_up(run: Run) -> None:
+    """Make a few channels thousands of times as large as their neighbours, and the answers what they were."""
+    weights = load_file(run.best_file)
+    for name in ("weight", "bias"):
+        weights[f"conv1.1.{name}"][::8] *= 3000
+    weights["conv1.3.weight"][:, ::8] /= 3000
+    save_file(weights, run.best_file)
+
+
+def test_a_collapse_in_int8_is_caught_named_and_healed(cli: Callable[..., Answer], copied_run: Run) -> None:
+    blow_up(copied_run)
+    command = ("export", copied_run.path, "--onnx", "--int8", "--min-speedup", "0")
+    found = json.loads(cli(*command, "--json").stdout)
+    assert found["report"]["accepted"], found["report"]["reasons"]
+    assert any("conv1.3" in note and "stays in float" in note for note in found["made"]["notes"]), found["made"]
+    refused = cli(*command, "--no-fallback")
+    assert refused.code == 3
+    assert "drop of top-1 in points" in refused.error
+    assert (copied_run.export_folder / "onnx-int8.rejected" / "artifact.json").is_file()
+    assert (copied_run.export_folder / "onnx-int8").is_dir()
 
 
 def test_plain_onnxruntime_gives_the_accuracy_that_eval_prints(
@@ -165,13 +188,29 @@ def test_verify_exits_3_when_the_golden_answers_differ(
 
 def test_a_refused_file_is_kept_aside_and_exits_3(cli: Callable[..., Answer], copied_run: Run) -> None:
     before = (artifact_of(copied_run).path / "artifact.json").read_bytes()
-    answer = cli("export", copied_run.path, "--onnx", "--int8", "--min-speedup", 1000, "--json")
+    answer = cli("export", copied_run.path, "--onnx", "--int8", "--min-speedup", 1000, "--no-fallback", "--json")
     assert answer.code == 3
     assert "speed over fp32" in answer.error
     assert json.loads(answer.stdout)["report"]["accepted"] is False
     names = sorted(p.name for p in copied_run.export_folder.iterdir())
     assert names == ["onnx-fp32", "onnx-int8.rejected"]
     assert (artifact_of(copied_run).path / "artifact.json").read_bytes() == before
+
+
+def test_what_is_slow_in_int8_ships_with_int8_weights(cli: Callable[..., Answer], copied_run: Run) -> None:
+    answer = cli("export", copied_run.path, "--onnx", "--int8", "--min-speedup", 1000, "--json")
+    assert answer.code == 0, answer.stderr
+    found = json.loads(answer.stdout)
+    assert (found["precision"], found["report"]["accepted"]) == ("int8-weights", True)
+    assert found["instead_of"]["precision"] == "int8"
+    assert "speed over fp32" in found["instead_of"]["reasons"][0]
+    assert found["report"]["fp32_size_bytes"] > 3.5 * found["report"]["size_bytes"]
+    assert found["session"] == {"session.disable_quant_qdq": "1"}
+    assert sorted(p.name for p in copied_run.export_folder.iterdir()) == [
+        "onnx-fp32",
+        "onnx-int8-weights",
+        "onnx-int8.rejected",
+    ]
 
 
 SPOILS: dict[str, Any] = {"shape": lambda a: a[:, :-1], "float64": lambda a: a.astype(np.float64)}

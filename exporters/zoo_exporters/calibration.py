@@ -27,5 +27,5 @@ def calibration_batches(request: ExportRequest) -> Iterator[np.ndarray]:
             yield batch
     if not images:
         raise ExportUnsupported(
-            "int8 needs calibration images and the training split gave none; add images or use --fp32"
+            f"{request.precision} needs calibration images and the training split gave none; add images or use --fp32"
         )

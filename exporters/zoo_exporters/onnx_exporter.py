@@ -1,63 +1,83 @@
-"""ONNX at fp32 and int8, run by onnxruntime."""
+"""ONNX, run by onnxruntime: one file, from fp32 down to int4 weights."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
 from zoo.plugin import Made
-from zoo_exporters import onnx_int8
+from zoo_exporters.int8.effort import DEFAULT as USUAL_EFFORT
+from zoo_exporters.int8.search import search
+from zoo_exporters.onnx_dynamic import dynamic_int8, int4_weights
 from zoo_exporters.onnx_float import float_model
-from zoo_exporters.onnx_graph import seal
-from zoo_exporters.quiet import quiet, reason
+from zoo_exporters.onnx_graph import ONE_FILE_BYTES, save, seal
+from zoo_exporters.onnx_half import half
+from zoo_exporters.onnx_resize import check_target, put_in_front, take_away
+from zoo_exporters.onnx_weights import int8_weights
+from zoo_exporters.quiet import aloud, quiet, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import torch
     from onnx import ModelProto
 
-    from zoo.plugin import ExportRequest, Predictor
-
-PROTOBUF_LIMIT_BYTES = 2**31 - 2**20
-"""A single ONNX file must stay below 2 GiB; a mebibyte is left for the graph itself."""
+    from zoo.plugin import ExportRequest, Predictor, Preprocess
 
 
 class OnnxExporter:
     """A single ONNX file with the pixels' normalisation and the probabilities inside, its batch axis free.
 
     Options:
-        calibration_method: How int8 ranges are found: minmax, percentile or entropy.
+        search: How much int8 may try: quick, balanced or thorough.
+        calibration_method: How int8 ranges are found: minmax, percentile, mse or entropy; auto tries what it must.
     """
 
     suffix: ClassVar[str] = ".onnx"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "fp16", "int8", "dynamic", "int8-weights", "int4-weights")
+    instead: ClassVar[Mapping[str, str]] = {"int8": "int8-weights", "dynamic": "int8-weights"}
+    tells_unknown: ClassVar[bool] = True
+    resizes_in_graph: ClassVar[bool] = True
 
     def export_options(self) -> Mapping[str, object]:
         """Return each option with its default."""
-        return {"calibration_method": "minmax"}
+        return {"search": USUAL_EFFORT, "calibration_method": "auto"}
 
     def export(self, request: ExportRequest, out: Path) -> Made:
         """Write the model file.
 
         Raises:
             ExportUnsupported: the model cannot be expressed in ONNX at this precision, or not for this target.
-            OptionInvalid: an unknown `calibration_method`.
+            OptionInvalid: an unknown `search` or `calibration_method`, or a target too old for what is asked.
         """
-        _check_size(request.model)
+        _check_size(request)
+        if request.resize:
+            check_target(request.target)
+        request = replace(request, note=aloud(request.note))
         try:
             with quiet():
-                model, made = _converted(float_model(request), request)
-                data = seal(model, request)
+                # What is searched and quantized is the network for prepared pixels.
+                model, made = _converted(replace(request, resize=False))
+                if request.resize:
+                    put_in_front(model, request.preprocess)
+                seal(model, request, made.session)
         except (ZooError, OSError):
             raise
         except Exception as exc:
             raise ExportUnsupported(
                 f"onnx {request.precision} failed: {reason(exc)}; {_way_out(request.precision)}"
             ) from exc
-        out.write_bytes(data)
+        save(model, out)
         return made
+
+    def without_resize(self, model_file: Path, preprocess: Preprocess, out: Path) -> None:
+        """Write a file that resizes once more, from where the pixels are prepared: what it was before, to the bit."""
+        import onnx
+
+        model = onnx.load(model_file)
+        take_away(model, preprocess)
+        save(model, out)
 
     def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
         """Load a model file in onnxruntime, on the CPU, with the class that runs on the device.
@@ -75,10 +95,16 @@ class OnnxExporter:
             ) from exc
 
 
-def _converted(model: ModelProto, request: ExportRequest) -> tuple[ModelProto, Made]:
-    if request.precision == "int8":
-        return onnx_int8.quantize(model, request, onnx_int8.calibration_method(request.options)), Made()
-    return model, Made()
+def _converted(request: ExportRequest) -> tuple[ModelProto, Made]:
+    model = float_model(request)
+    made_by = {
+        "fp16": half,
+        "int8": search,
+        "dynamic": dynamic_int8,
+        "int8-weights": int8_weights,
+        "int4-weights": int4_weights,
+    }
+    return made_by[request.precision](model, request) if request.precision in made_by else (model, Made())
 
 
 def _way_out(precision: str) -> str:
@@ -89,9 +115,11 @@ def _way_out(precision: str) -> str:
     )
 
 
-def _check_size(model: torch.nn.Module) -> None:
-    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    if size > PROTOBUF_LIMIT_BYTES:
+def _check_size(request: ExportRequest) -> None:
+    """Refuse what the quantizers cannot hold in one message; at fp32 the weights go to a file of their own."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in request.model.state_dict().values())
+    if size > ONE_FILE_BYTES and request.precision != "fp32":
         raise ExportUnsupported(
-            f"the weights take {size / 2**30:.1f} GiB and an ONNX file holds 2; use --torchscript or a smaller backbone"
+            f"onnx {request.precision}: the weights take {size / 2**30:.1f} GiB and the quantizer holds 2; "
+            "use --fp32 or a smaller backbone"
         )

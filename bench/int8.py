@@ -1,0 +1,247 @@
+"""Is zoo's int8 more accurate and faster than what others make of the same fp32 file and the same images?
+
+Models are trained on `shapes`, drawn files (kept under --runs, so that a second call starts at once), and exported at
+fp32 and int8 by `zoo export`. From the same fp32 file and calibration images come onnxruntime's usual static recipe
+(`quant_pre_process`, `quantize_static`: QDQ, min-max, per channel, uint8 activations, int8 weights, all operators) and
+NNCF's `quantize`. All are timed in turn, one image at a time, one thread, in one run: `MODEL_speedup` is over fp32 in
+onnxruntime, the median of five runs. `MODEL_drop` is in points of top-1 on all validation images, against fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+import statistics
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+from zoo.catalogue import Catalogue
+from zoo.cli.train import resolve_options
+from zoo.data.loader import evaluation_batches
+from zoo.export import ExportSpec, export_run
+from zoo.run import Run
+from zoo.runtime.session import OnnxPredictor
+from zoo.runtime.timing import interleave
+from zoo.train.session import start_run
+from zoo.trained import load_trained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from zoo.plugin import Predictor
+    from zoo.trained import Trained
+
+REPEATS = 5
+TIMED_IMAGES = 16
+MAX_DROP = 0.5
+WAYS = ("", "plain_", "nncf_")
+"""Before "speedup" and "drop" in the names of the ratios: zoo, `quantize_static`, NNCF."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model gets above 90 % in minutes on two cores."""
+
+    epochs: int
+    lr: float
+    start: int = 48
+    """The side of the first epoch's images; 0 for networks that take one size only."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+SIX = {
+    "resnet18": Training(7, 3e-3),
+    "efficientnet_lite0": Training(10, 4e-3),
+    "mobilenetv3_small_100": Training(12, 4e-3),
+    "efficientnet_b0": Training(10, 4e-3),
+    "convnext_atto": Training(10, 2e-3),
+    "vit_tiny_patch16_224": Training(20, 1e-3, start=0),
+}
+MORE = {
+    "resnet50": Training(7, 3e-3),
+    "swin_tiny_patch4_window7_224": Training(8, 6e-4, start=0),
+    "repvit_m0_9": Training(8, 3e-3),
+    "regnetx_002": Training(9, 4e-3),
+    "pvt_v2_b0": Training(12, 1e-3, start=64),
+    "mobilevit_xxs": Training(10, 3e-3, start=64),
+    "fastvit_t8": Training(8, 3e-3, start=64),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--models", nargs="*", default=list(SIX), choices=[*SIX, *MORE], metavar="MODEL")
+    parser.add_argument("--search", default="balanced")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    catalogue = Catalogue.read()
+    table = Table("model", "top-1 fp32", "", "speed over fp32", "drop, points", "size", title="int8, side by side")
+    ratios: dict[str, float] = {}
+    for name in arguments.models:
+        run = trained_run(catalogue, name, arguments.size, arguments.runs)
+        compared = compare(catalogue, run, arguments.search)
+        for way, label in zip(WAYS, ("zoo", "onnxruntime, plain", "NNCF"), strict=True):
+            ratios |= {f"{name}_{way}{key}": compared[way + key] for key in ("speedup", "drop")}
+            told = (
+                f"{compared[way + 'speedup']:.2f}x",
+                f"{compared[way + 'drop']:.2f}",
+                f"{compared[way + 'mb']:.2f} MB",
+            )
+            first = (name, f"{100 * compared['top1']:.2f} %") if not way else ("", "")
+            table.add_row(*first, label + (f" ({compared['precision']})" if not way else ""), *told)
+    Console().print(table)
+    if arguments.json:
+        print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+
+
+def trained_run(catalogue: Catalogue, name: str, size: int, runs: Path) -> Run:
+    """Return a finished run of a model, trained if there is none yet."""
+    run = Run(runs / f"bench-{name}-{size}")
+    if run.record_file.is_file():
+        return run
+    how = (SIX | MORE)[name]
+    given = {
+        "model": name,
+        "dataset": "shapes",
+        "dataset_options": {"count": "600"},
+        "recipe": "finetune",
+        "augment": "light",
+        "pretrained": False,
+        "epochs": how.epochs,
+        "lr": how.lr,
+        "image_size": size,
+        "image_size_start": min(how.start, size),
+        "label_smoothing": 0.0,
+        "threads": 1,
+        **how.options,
+    }
+    return start_run(catalogue, resolve_options(catalogue, given, None, None), run.path)
+
+
+def compare(catalogue: Catalogue, run: Run, search: str) -> dict[str, Any]:
+    """Return speed, drop and size of zoo's file, the plain one and NNCF's."""
+    fp32, _ = export_run(catalogue, run, ExportSpec(format="onnx", precision="fp32"))
+    ours, manifest = export_run(
+        catalogue,
+        run,
+        ExportSpec(format="onnx", precision="int8", max_drop=MAX_DROP, options={"search": search}),
+        lambda text: print(text, flush=True),
+    )
+    trained = load_trained(catalogue, run)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = fp32.path / "model.onnx"
+        files = {
+            "": ours.path / "model.onnx",
+            "plain_": plain(source, trained, Path(scratch)),
+            "nncf_": nncf(source, trained, Path(scratch)),
+        }
+        predictors = {way: OnnxPredictor(file, threads=1) for way, file in files.items()}
+        found = measure(OnnxPredictor(source, threads=1), predictors, trained)
+        found |= {f"{way}mb": file.stat().st_size / 1e6 for way, file in files.items()}
+    return {**found, "precision": manifest.precision}
+
+
+def measure(fp32: Predictor, others: Mapping[str, Predictor], trained: Trained) -> dict[str, float]:
+    """Time all in turn, several times, and ask all of them the whole validation split."""
+    split = trained.data.splits["val"]
+    batches = [images for images, _ in evaluation_batches(split, trained.preprocess, batch_size=32)]
+    right = {
+        way: float((np.concatenate([predict(b) for b in batches]).argmax(1) == split.labels).mean())
+        for way, predict in {**others, "fp32": fp32}.items()
+    }
+    speeds: dict[str, list[float]] = {way: [] for way in others}
+    for _ in range(REPEATS):
+        timings = interleave({"fp32": fp32, **others}, batches[0][:TIMED_IMAGES], seconds=2.0)
+        for way in others:
+            speeds[way].append(timings[way].speedup_over(timings["fp32"]))
+    found = {f"{way}speedup": statistics.median(values) for way, values in speeds.items()}
+    found |= {f"{way}drop": 100 * (right["fp32"] - right[way]) for way in others}
+    return {**found, "top1": right["fp32"]}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' own words from the table."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def plain(source: Path, trained: Trained, folder: Path) -> Path:
+    """Quantize as onnxruntime's own example does."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared, result = folder / "prepared.onnx", folder / "plain.onnx"
+    with quiet():
+        try:
+            quant_pre_process(str(source), str(prepared))
+        except Exception:
+            quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(result),
+            Reader(images(trained)),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    return result
+
+
+def nncf(source: Path, trained: Trained, folder: Path) -> Path:
+    """Quantize with NNCF's post-training quantization; transformers are announced as such."""
+    with quiet():
+        import nncf  # type: ignore[import-untyped]
+
+        model = onnx.load(source)
+        attention = sum(node.op_type == "Softmax" for node in model.graph.node) > 1
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset([{"image": image[None]} for image in images(trained)]),
+            model_type=nncf.ModelType.TRANSFORMER if attention else None,
+        )
+        onnx.save(quantized, folder / "nncf.onnx")
+    return folder / "nncf.onnx"
+
+
+def images(trained: Trained) -> list[np.ndarray]:
+    """Return the calibration images, uint8 [H, W, 3]."""
+    return [image for batch in trained.calibration() for image in batch]
+
+
+class Reader:
+    """Hands images to onnxruntime's calibrator, one by one."""
+
+    def __init__(self, images: list[np.ndarray]) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {"image": image[None]}
+
+
+if __name__ == "__main__":
+    main()
