@@ -142,3 +142,22 @@ def test_a_drop_of_exact_match_is_called_so() -> None:
     found = {**compare(labels, before, before * 0.4, ("a", "b"), HALF), "batches": {}}
     (finding,) = findings(found, Budget(), "int8")
     assert str(finding) == "drop of exact match in points 100, limit 1"
+
+
+@pytest.mark.parametrize(
+    ("precision", "between", "refused"),
+    [("int8-weights", 5e-3, True), ("int4-weights", 5e-3, True), ("fp16", 5e-3, False), ("dynamic", 4e-2, False)],
+)
+def test_a_batch_may_change_answers_only_where_ranges_are_dynamic(
+    precision: str, between: float, refused: bool
+) -> None:
+    report = {**numbers([0, 1], [0, 1], one_hot([0, 1])), "batches": {"5": between}}
+    assert bool(findings(report, Budget(), precision)) is refused
+
+
+def test_fp16_may_move_a_probability_a_little() -> None:
+    after = one_hot([0, 1])
+    after[0] = (0.97, 0.03, 0)
+    assert findings(numbers([0, 1], [0, 1], after), Budget(), "fp16") == []
+    after[0] = (0.94, 0.06, 0)
+    assert findings(numbers([0, 1], [0, 1], after), Budget(), "fp16")

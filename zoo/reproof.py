@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zoo.artifact import Artifact, Report
     from zoo.catalogue import Catalogue
 
-GOLDEN_LIMITS = {"fp32": 1e-4, "fp16": 1e-2}
+GOLDEN_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8-weights": 1e-3, "int4-weights": 1e-3}
 GOLDEN_LIMIT_INT8 = 5e-2
 """Other processors round int8 differently; on the same one the answers are the same."""
 

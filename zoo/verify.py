@@ -9,16 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.artifact import Agreement, ClassChange, Fidelity, Report
-from zoo.labels import answered, chosen, held, logits, mean_average_precision, right
+from zoo.labels import (
+    answered,
+    chosen,
+    expected_calibration_error,
+    held,
+    logits,
+    mean_average_precision,
+    right,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DIFFERENCE_LIMITS = {"fp32": 5e-3, "fp16": 5e-2}
 """Largest change of any probability; int8 is judged by accuracy alone, since its probabilities move by design."""
+RESIZE_LIMIT = 5e-2
+"""The same of a file that resizes: its pixels are Pillow's but for a level here and there, and a few in tall images."""
 CONTROL_FACTOR = 10
 """A difference is no fault of the file's if the least change of input moves the reference itself by a tenth of it."""
-BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2}
+UNKNOWN_LIMIT = 0.5
+"""Points of images whose `unknown` may change at these; below them the share of unknown images is judged."""
+BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8-weights": 1e-3, "int4-weights": 1e-3}
+"""Where only the weights have fewer bits the arithmetic is float. A dynamic range is that of the whole batch."""
 BATCH_LIMIT_INT8 = 5e-2
 DEFAULT_MAX_DROP = 1.0
 DEFAULT_MIN_SPEEDUP = {"int8": 1.0, "dynamic": 1.0, "int8-weights": 0.95}
@@ -79,6 +92,8 @@ def compare(
         "flips": agreement.flips,
         "max_probability_difference": agreement.max_probability_difference,
         "fidelity": fidelity(reference, artifact, multi_label=thresholds is not None),
+        "reference_ece": expected_calibration_error(labels, reference),
+        "artifact_ece": expected_calibration_error(labels, artifact),
         "per_class": _per_class(held(labels, len(classes)), (reference, artifact), classes, thresholds),
         **({} if thresholds is None else _precision_drop(labels, reference, artifact)),
     }
@@ -142,16 +157,28 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
     control = report.get("control")
     moved = CONTROL_FACTOR * control.max_probability_difference if control else 0.0
     if precision in DIFFERENCE_LIMITS:
-        limit = max(DIFFERENCE_LIMITS[precision], moved)
+        limit = max(DIFFERENCE_LIMITS[precision], moved, RESIZE_LIMIT if report.get("resize") else 0.0)
         checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
     for size, difference in report["batches"].items():
         limit = max(BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8), moved)
         checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
+    if report.get("unknown_flips") is not None:
+        checks.append(_unknown_finding(report, budget, precision))
     over = [f for f in checks if not f.measured <= f.limit]
     speedup = report.get("speedup")
     if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:
         over.append(Finding("speed over fp32", speedup, budget.min_speedup))
     return over
+
+
+def _unknown_finding(report: Mapping[str, Any], budget: Budget, precision: str) -> Finding:
+    if precision in DIFFERENCE_LIMITS:
+        changed = 100 * report["unknown_flips"] / report["images"]
+        return Finding("images whose `unknown` changed in points", changed, UNKNOWN_LIMIT)
+    change = 100 * abs(report["artifact_unknown"] - report["reference_unknown"])
+    # One that calls nearly nothing unknown any more is as wrong as one that calls too much so.
+    limit = max(budget.max_drop, 50 * report["reference_unknown"])
+    return Finding("change of the share of unknown images in points", change, limit)
 
 
 def differing(stored: Report, fresh: Report) -> list[str]:
@@ -169,8 +196,11 @@ def differing(stored: Report, fresh: Report) -> list[str]:
         gap = abs(getattr(before, name) - getattr(after, name))
         if gap > 1e-3:
             lines.append(f"{name} of the logits moved by {gap:.2g}")
-    for name in ("max_probability_difference", "reference_map", "artifact_map"):
-        gap = abs((getattr(stored, name) or 0.0) - (getattr(fresh, name) or 0.0))
+    shares = ("reference_ece", "artifact_ece", "reference_unknown", "artifact_unknown")
+    for name in ("max_probability_difference", "reference_map", "artifact_map", *shares):
+        before, after = getattr(stored, name), getattr(fresh, name)
+        # What an older zoo did not measure cannot have changed.
+        gap = 0.0 if before is None or after is None else abs(before - after)
         if gap > 1e-3:
             lines.append(f"{name} moved by {gap:.2g}")
     return lines

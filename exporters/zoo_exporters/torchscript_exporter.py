@@ -1,4 +1,4 @@
-"""TorchScript at fp32 and int8, run by torch.
+"""TorchScript at fp32, int8 and with dynamic Linear layers, run by torch.
 
 Load only files that a manifest's checksum covers, as zoo does: `torch.jit.load` runs the code in the file.
 """
@@ -10,8 +10,15 @@ import zipfile
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
+from zoo.plugin import Made
 from zoo_exporters.quiet import quiet, reason
-from zoo_exporters.torchscript_predictor import TorchScriptPredictor, best_engine, runnable_engine, using_engine
+from zoo_exporters.torchscript_predictor import (
+    TorchScriptPredictor,
+    best_engine,
+    outputs,
+    runnable_engine,
+    using_engine,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +38,10 @@ class TorchScriptExporter:
     """A traced and frozen module, its batch size free."""
 
     suffix: ClassVar[str] = ".pt"
-    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8")
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "int8", "dynamic")
+    tells_unknown: ClassVar[bool] = True
 
-    def export(self, request: ExportRequest, out: Path) -> None:
+    def export(self, request: ExportRequest, out: Path) -> Made:
         """Write the model file.
 
         Raises:
@@ -41,7 +49,8 @@ class TorchScriptExporter:
         """
         try:
             with quiet():
-                data = _without_source_maps(_archive(request))
+                archive, made = _archive(request)
+                data = _without_source_maps(archive)
         except (ZooError, OSError):
             raise
         except Exception as exc:
@@ -49,6 +58,7 @@ class TorchScriptExporter:
                 f"torchscript {request.precision} failed: {reason(exc)}; {_way_out(request.precision)}"
             ) from exc
         out.write_bytes(data)
+        return made
 
     def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
         """Load a model file on the CPU. This runs the file's code: see the module's docstring.
@@ -66,25 +76,40 @@ class TorchScriptExporter:
 
 
 def _way_out(precision: str) -> str:
-    return "use --onnx --int8 or --torchscript --fp32" if precision == "int8" else "try --onnx or another backbone"
+    return "try --onnx or another backbone" if precision == "fp32" else "use --onnx --int8 or --torchscript --fp32"
 
 
-def _archive(request: ExportRequest) -> bytes:
+def _archive(request: ExportRequest) -> tuple[bytes, Made]:
     import torch
 
-    engine = best_engine() if request.precision == "int8" else ""
+    engine = "" if request.precision == "fp32" else best_engine(request.target)
     buffer = io.BytesIO()
     # Observers draw random numbers that nobody uses.
     with using_engine(engine), torch.random.fork_rng(devices=[]):
-        traced = _trace(_quantized(request, engine) if engine else request.model, request)
+        model, made = _converted(request, engine)
+        traced = _trace(model, request)
         torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files={ENGINE_FILE: engine.encode()})
-    return buffer.getvalue()
+    return buffer.getvalue(), made
 
 
-def _quantized(request: ExportRequest, engine: str) -> torch.nn.Module:
-    from zoo_exporters.torchscript_int8 import quantize
+def _converted(request: ExportRequest, engine: str) -> tuple[torch.nn.Module, Made]:
+    """Return the model in the request's precision, in eager form."""
+    from zoo_exporters.torchscript_dynamic import quantize_linears
+    from zoo_exporters.torchscript_int8 import NotTraceable, quantize
 
-    return quantize(request, engine)
+    if request.precision == "fp32":
+        return request.model, Made()
+    notes = [f"made for torch's quantized engine {engine}"]
+    if request.precision == "int8":
+        try:
+            return quantize(request, engine), Made(notes=tuple(notes))
+        except NotTraceable as exc:
+            if not request.fallback:
+                raise
+            notes.append(f"FX cannot trace this {type(request.backbone).__name__} ({exc})")
+    model, share = quantize_linears(request)
+    notes.append(f"Linear layers are int8, {share:.0%} of the weights; the rest is float")
+    return model, Made(notes=tuple(notes))
 
 
 def _trace(model: torch.nn.Module, request: ExportRequest) -> Any:
@@ -109,9 +134,10 @@ def _trace(model: torch.nn.Module, request: ExportRequest) -> Any:
 def _agree(traced: Any, model: torch.nn.Module, probe: torch.Tensor) -> bool:
     import torch
 
-    expected = model(probe)
+    # Of several outputs the first: what is unknown is decided by the same logits.
+    expected = outputs(model(probe))[0]
     try:
-        found = traced(probe)
+        found = outputs(traced(probe))[0]
     except RuntimeError:  # a shape that the trace took for a constant
         return False
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE, equal_nan=True)

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.ao.quantization import QConfigMapping, get_default_qconfig, get_default_qconfig_mapping
+from torch.ao.quantization import (
+    HistogramObserver,
+    QConfig,
+    QConfigMapping,
+    default_per_channel_weight_observer,
+    get_default_qconfig,
+    get_default_qconfig_mapping,
+)
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from zoo_exporters.calibration import calibration_batches
+from zoo_exporters.quiet import reason
 from zoo_exporters.torchscript_predictor import as_tensor
 
 if TYPE_CHECKING:
@@ -31,15 +39,27 @@ SIGNS_OF_A_TRANSFORMER = (
 DOES_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
+class NotTraceable(Exception):
+    """FX cannot follow the Python code of this model; the text says at what it stopped."""
+
+
 def quantize(request: ExportRequest, engine: str) -> nn.Module:
-    """Return the model that ships around an int8 backbone, in eager form; run it under `using_engine(engine)`."""
-    backbone = traced(request.backbone)
+    """Return the model that ships around an int8 backbone, in eager form; run it under `using_engine(engine)`.
+
+    Raises:
+        NotTraceable: FX cannot trace the backbone.
+    """
+    try:
+        backbone = traced(request.backbone)
+    except Exception as exc:  # whatever the model's own code raises when it is run on symbols
+        raise NotTraceable(reason(exc)) from exc
     prepared = prepare_fx(backbone, _mapping(backbone, engine), (torch.zeros(2, 3, *request.preprocess.size),))
     observed = request.preprocess.wrap(prepared).eval()
     with torch.no_grad():
         for batch in calibration_batches(request):
             observed(as_tensor(batch))
-    return request.preprocess.wrap(convert_fx(prepared), multi_label=request.multi_label).eval()
+    converted = convert_fx(prepared)
+    return request.preprocess.wrap(converted, multi_label=request.multi_label, unknown=request.unknown).eval()
 
 
 def traced(backbone: nn.Module) -> GraphModule:
@@ -67,10 +87,18 @@ def traced(backbone: nn.Module) -> GraphModule:
 def _mapping(backbone: GraphModule, engine: str) -> QConfigMapping:
     called = any(node.target in SIGNS_OF_A_TRANSFORMER for node in backbone.graph.nodes)
     if not called and not any(isinstance(module, nn.LayerNorm) for module in backbone.modules()):
-        return get_default_qconfig_mapping(engine)
+        mapping = get_default_qconfig_mapping(engine)
+        return mapping.set_global(_for_arm()) if engine == "qnnpack" else mapping
     # Transformers have outliers that int8 cannot hold: only products with weights, which is faster too (measured).
-    qconfig = get_default_qconfig(engine)  # type: ignore[no-untyped-call]
+    qconfig = _for_arm() if engine == "qnnpack" else get_default_qconfig(engine)  # type: ignore[no-untyped-call]
     return QConfigMapping().set_object_type(nn.Conv2d, qconfig).set_object_type(nn.Linear, qconfig)
+
+
+def _for_arm() -> QConfig:
+    # torch's default for qnnpack has one scale for all channels of a weight; the engine takes one for each.
+    return QConfig(  # type: ignore[no-untyped-call]
+        activation=HistogramObserver.with_args(reduce_range=False), weight=default_per_channel_weight_observer
+    )
 
 
 def _fold_into_convolution(module: GraphModule, norm: Node) -> None:

@@ -12,13 +12,17 @@ import pytest
 import torch
 
 from zoo.errors import ExportUnsupported
+from zoo.plugin import Target
+from zoo.verify import fidelity
 from zoo_exporters.torchscript_exporter import ENGINE_FILE, TorchScriptExporter
 from zoo_exporters.torchscript_predictor import best_engine
 
 from .conftest import (
     BACKBONES,
+    CLASSES,
     PRECISIONS,
     BranchesOnPixels,
+    eager,
     make_backbone,
     make_request,
     pictures,
@@ -112,3 +116,64 @@ def test_model_that_depends_on_pixels_is_refused_in_one_line(precision: str, way
         EXPORTER.export(make_request(BranchesOnPixels().eval(), precision), tmp_path / "model.pt")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+class LoopsOverPixels(torch.nn.Module):
+    """A backbone that a trace follows and FX does not: its Python code counts the rows of a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = torch.nn.Linear(3, 256)
+        self.head = torch.nn.Linear(256, len(CLASSES))
+        self.kept = torch.nn.Linear(256, 256)  # never called: only its weight is read, as BEiT does with its qkv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        colours = x.mean((2, 3))
+        for _ in range(x.shape[2] // 32):
+            colours = 2 * colours
+        wide = torch.nn.functional.linear(self.wide(colours), self.kept.weight).relu()
+        logits: torch.Tensor = self.head(wide)
+        return logits
+
+
+def test_a_model_that_fx_cannot_trace_gets_int8_linear_layers_and_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = LoopsOverPixels().eval()
+    backbone.wide = torch.nn.Sequential(torch.nn.Linear(3, 256), torch.nn.Linear(256, 256))  # type: ignore[assignment]
+    request = make_request(backbone.eval(), "int8")
+    made = EXPORTER.export(request, tmp_path / "model.pt")
+    assert any(note.startswith("FX cannot trace this LoopsOverPixels (") for note in made.notes)
+    assert any("Linear layers are int8" in note for note in made.notes)
+    images = pictures(40, seed=1)
+    assert fidelity(eager(request, images), EXPORTER.open(tmp_path / "model.pt")(images)).cosine_p10 > 0.99
+    with pytest.raises(ExportUnsupported, match="use --onnx --int8"):
+        EXPORTER.export(make_request(backbone, "int8", fallback=False), tmp_path / "other.pt")
+
+
+def test_dynamic_is_for_linear_layers(
+    vit: torch.nn.Module, resnet: torch.nn.Module, files: Files, tmp_path: Path
+) -> None:
+    fp32, request = make_request(vit, "fp32"), make_request(vit, "dynamic")
+    assert len(files(EXPORTER, request)) < 0.5 * len(files(EXPORTER, fp32))
+    images = pictures(40, seed=1)
+    answers = EXPORTER.open(write(tmp_path, files(EXPORTER, request)))(images)
+    assert fidelity(eager(request, images), answers).cosine_p10 > 0.99
+    with pytest.raises(ExportUnsupported, match=r"Linear layers, which hold \d+% of this model's weights"):
+        EXPORTER.export(make_request(resnet, "dynamic"), tmp_path / "none.pt")
+
+
+def test_engine_is_the_target_s() -> None:
+    assert best_engine(Target(arch="aarch64")) == "qnnpack"
+    assert best_engine(Target(arch="x86_64")) == "onednn"
+    assert best_engine(Target(arch="x86_64", reduce_range=True)) == "x86"
+
+
+def test_a_file_for_arm_names_its_engine(resnet: torch.nn.Module, tmp_path: Path) -> None:
+    request = make_request(resnet, "int8", target=Target(arch="aarch64"))
+    made = EXPORTER.export(request, tmp_path / "model.pt")
+    assert "qnnpack" in made.notes[0]
+    with zipfile.ZipFile(tmp_path / "model.pt") as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(ENGINE_FILE))
+        assert archive.read(name) == b"qnnpack"
+    images = pictures(20, seed=1)
+    assert fidelity(eager(request, images), EXPORTER.open(tmp_path / "model.pt")(images)).cosine > 0.9

@@ -71,7 +71,13 @@ def _rows(catalogue: Catalogue, kind: Kind, runs: Path | None) -> list[Row]:
         ]
     if kind is Kind.targets:
         return [
-            {"name": t.name, "arch": t.arch, "threads": t.threads, "description": t.description}
+            {
+                "name": t.name,
+                "arch": t.arch,
+                "threads": t.threads,
+                "precisions": ", ".join(t.precisions) or "any",
+                "description": t.description,
+            }
             for t in registry.targets.values()
         ]
     if kind is Kind.runs:

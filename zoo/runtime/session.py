@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.runtime.beside import check_beside
+from zoo.runtime.metadata import metadata
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+SESSION_KEY = "zoo.session"
+"""Of the metadata entry in which a file asks for session options, as a JSON object."""
+OBEYED = frozenset({"session.disable_quant_qdq"})
+"""The options that a file may ask for, as "0" or "1": a stranger's file must not choose libraries, files or memory."""
 
 
 class OnnxPredictor:
@@ -16,12 +25,39 @@ class OnnxPredictor:
     def __init__(self, model_file: Path, *, threads: int = 0) -> None:
         import onnxruntime
 
+        check_beside(model_file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        for name, value in asked_options(model_file).items():
+            options.add_session_config_entry(name, value)
         self._session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        taken = self._session.get_inputs()[0]
+        self._input, self._one_by_one = taken.name, taken.shape[:1] == [1]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._session.run(None, {self._input: images})[0])
+        return self._answers(None, images)[0]
+
+    def with_unknown(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities, and which images are unknown, bool [N]; for files with the output `unknown`."""
+        probabilities, unknown = self._answers(["probabilities", "unknown"], images)
+        return probabilities, unknown
+
+    def _answers(self, names: list[str] | None, images: np.ndarray) -> list[np.ndarray]:
+        if not self._one_by_one or len(images) == 1:
+            return [np.asarray(answer) for answer in self._session.run(names, {self._input: images})]
+        # A file that resizes takes a single image, of whatever size.
+        each = [self._session.run(names, {self._input: image[None]}) for image in images]
+        return [np.concatenate(answers) for answers in zip(*each, strict=True)]
+
+
+def asked_options(model_file: Path) -> dict[str, str]:
+    """Return the session options that a file asks for, as far as they are obeyed; none if its notes are damaged."""
+    try:
+        asked = json.loads(metadata(model_file).get(SESSION_KEY, "{}"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(asked, dict):
+        return {}
+    return {name: value for name, value in asked.items() if name in OBEYED and value in ("0", "1")}
