@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import ArtifactInvalid
 from zoo.files import sha256, write_atomic, write_json
+from zoo.unknown import UnknownBy
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -20,6 +21,7 @@ SCHEMA = 1
 REJECTED = ".rejected"
 MANIFEST = "artifact.json"
 GOLDEN = "golden.npz"
+PAGE = "report.html"
 
 
 class _Frozen(BaseModel):
@@ -68,6 +70,22 @@ class Fidelity(_Frozen):
     """The median of each image's largest difference, as a share of the logits' usual size."""
 
 
+class ResizeCost(_Frozen):
+    """What resizing inside the file takes, for the validation image of the median size."""
+
+    height: int
+    width: int
+    """Of that image, in pixels."""
+    milliseconds: float
+    """What it adds, undisturbed: the difference of the 10th percentiles; in a slow network it may drown in noise."""
+    file: Latency
+    """From the image to the answer."""
+    prepared: Latency
+    """The same network, given prepared pixels."""
+    pillow: Latency
+    """Preparing them outside."""
+
+
 class Report(_Frozen):
     """What the proof found. Top-1 lies in 0..1; drops are in points, a hundredth of the images each.
 
@@ -90,6 +108,14 @@ class Report(_Frozen):
     max_probability_difference: float
     fidelity: Fidelity | None = None
     """Against the reference, of the logits behind the probabilities."""
+    reference_ece: float | None = None
+    """Expected calibration error in 0..1, 15 bins of equal width: `zoo.labels.expected_calibration_error`."""
+    artifact_ece: float | None = None
+    reference_unknown: float | None = None
+    """The share of the images, all of known classes, that are called unknown; only where the file tells it."""
+    artifact_unknown: float | None = None
+    unknown_flips: int | None = None
+    """Images that are unknown to only one of the two."""
     control: Agreement | None = None
     """The reference against itself after the least change of its input that fp32 can hold, on the golden images."""
     reference_map: float | None = None
@@ -105,8 +131,10 @@ class Report(_Frozen):
     size_bytes: int
     fp32_size_bytes: int | None = None
     latency_ms: dict[str, Latency | None] = {}
+    """From prepared pixels on; `resize` tells what comes before that in a file that resizes."""
+    resize: ResizeCost | None = None
     speedup: float | None = None
-    """Over fp32 of the same format in the same runtime: the median of paired ratios."""
+    """Over fp32 of the same format in the same runtime, measured in turn: the ratio of the 10th percentiles."""
     threads: int = 0
     max_drop: float
     """The budget, in points."""
@@ -114,6 +142,46 @@ class Report(_Frozen):
     machine: dict[str, Any] = {}
     on_target: bool = True
     """Whether this machine may stand for the target; if not, latency is to be measured again on the device."""
+
+
+class Temperature(_Frozen):
+    """Temperature scaling (Guo et al., 2017): the file's logits are the backbone's divided by `value`."""
+
+    value: float
+    split: str
+    """The images that it was fitted on; the other splits tell how well it holds."""
+    ece_before: dict[str, float]
+    """Split -> expected calibration error, in 0..1, of eager fp32 without it."""
+    ece_after: dict[str, float]
+    """The same with it."""
+
+
+class UnknownOutput(_Frozen):
+    """The output `unknown`, bool [N]: true where an image's score lies below the threshold."""
+
+    by: UnknownBy
+    """As `zoo.unknown.Unknown` says."""
+    threshold: float
+    rate: float
+    """The share of known images, in 0..1, that was allowed to be called unknown."""
+    split: str
+    """The images that the threshold was chosen on."""
+    known_called_unknown: dict[str, float]
+    """Split -> the share that eager fp32 calls unknown."""
+
+
+class Pruning(_Frozen):
+    """Channels that were cut out of the network before it was exported; the reference has them all."""
+
+    share: float
+    """Of the channels of each layer, in 0..1, that was asked for."""
+    epochs: int
+    """Of training afterwards."""
+    parameters_before: int
+    parameters: int
+    macs_before: int
+    """Multiplications for one image."""
+    macs: int
 
 
 class Refusal(_Frozen):
@@ -139,12 +207,20 @@ class Manifest(_Frozen):
     thresholds: dict[str, float] = {}
     """Label -> the probability from which on it is said, as the run tuned it; only if multi-label."""
     preprocess: dict[str, Any]
+    resize_in_graph: bool = False
+    """Whether the file does that itself; it then takes one image at a time, as large as it is."""
     files: dict[str, str]
     """Name -> SHA-256 of every file but the manifest itself."""
     model_file: str
     options: dict[str, Any] = {}
     made: dict[str, Any] = {}
     """What the exporter told of the file: `notes`, `attempts` (what its search tried), `layers`, `session`."""
+    temperature: Temperature | None = None
+    """None where the logits are as they were trained."""
+    unknown: UnknownOutput | None = None
+    """None where the file has no such output."""
+    pruning: Pruning | None = None
+    """None where the network is whole."""
     instead_of: Refusal | None = None
     session: dict[str, str] = {}
     """Options that a runtime must set for the file to run as fast as was measured; zoo's own sets them by itself."""
@@ -154,7 +230,10 @@ class Manifest(_Frozen):
 
 
 class Golden(BaseModel):
-    """A few validation images as the graph takes them, and what two runtimes answered."""
+    """A few validation images as the graph takes them, and what two runtimes answered.
+
+    For a file that resizes they are of a size that is not the model's.
+    """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
@@ -178,6 +257,11 @@ class Artifact:
     def rejected(self) -> bool:
         """Whether the proof failed and the directory is kept only to be looked at."""
         return self.path.name.endswith(REJECTED)
+
+    @property
+    def page(self) -> Path:
+        """What a person looks at; an older artifact has none."""
+        return self.path / PAGE
 
     def manifest(self) -> Manifest:
         """Read `artifact.json`.

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DEFAULT_THRESHOLD = 0.5
+CALIBRATION_BINS = 15
 
 
 class Described(Protocol):
@@ -64,6 +65,19 @@ def logits(probabilities: np.ndarray, *, multi_label: bool = False) -> np.ndarra
     logs = np.log(held)
     centred: np.ndarray = logs - (np.log1p(-held) if multi_label else logs.mean(1, keepdims=True))
     return centred
+
+
+def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return float64 of the same shape: what a sigmoid's probabilities become with the logits divided by a temperature.
+
+    Args:
+        probabilities: Any shape, in 0..1.
+        temperature: Above 0.
+    """
+    with np.errstate(divide="ignore", over="ignore"):
+        odds = (np.log(probabilities) - np.log1p(-probabilities)) / temperature
+        found: np.ndarray = 1 / (1 + np.exp(-odds))
+    return found
 
 
 def answered(probabilities: np.ndarray) -> np.ndarray:
@@ -140,3 +154,27 @@ def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> flo
     found = average_precisions(labels, probabilities)
     # Of two equal rankings none must win by the last bit of a sum: then the lower loss decides which epoch is best.
     return round(float(found[np.isfinite(found)].mean()), 12) if np.isfinite(found).any() else 0.0
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return how far what a model is sure of lies from what is right, in 0..1, averaged over what it says.
+
+    The confidences fall into 15 bins of equal width; the gap between mean confidence and accuracy of each counts by its
+    size (Guo et al., "On Calibration of Modern Neural Networks", 2017). Where an image has one label, that is the most
+    probable class's probability; where it may have several, every probability of every image is one confidence. A row
+    that is not finite counts as sure and wrong.
+
+    Args:
+        labels: int64 [N], or uint8 [N, C] in {0, 1}.
+        probabilities: float32 [N, C].
+    """
+    finite = answered(probabilities)[:, None]
+    sure = np.where(finite, probabilities, 1.0).astype(np.float64)
+    if labels.ndim == 2:
+        found = np.where(finite, labels == 1, False)
+    else:
+        found = (finite[:, 0] & (sure.argmax(1) == labels))[:, None]
+        sure = sure.max(1, keepdims=True)
+    bins = (np.ceil(sure * CALIBRATION_BINS) - 1).clip(0, CALIBRATION_BINS - 1).astype(np.int64)
+    gaps = np.bincount(bins.ravel(), weights=(found - sure).ravel(), minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / sure.size)

@@ -17,6 +17,7 @@ from zoo.installed import API_VERSION
 from zoo.preprocess import Preprocess
 from zoo.tables import csv_dataset
 from zoo.target import Target
+from zoo.unknown import Unknown
 from zoo.unpack import extract
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ __all__ = [
     "OptionInvalid",
     "Predictor",
     "Preprocess",
+    "ResizesInGraph",
     "Score",
     "Split",
     "Target",
+    "TellsUnknown",
     "Tracker",
+    "Unknown",
     "WeightsUnavailable",
     "csv_dataset",
     "deprecated",
@@ -116,6 +120,12 @@ class ExportRequest:
     target: Target
     options: Mapping[str, object] = field(default_factory=dict)
     multi_label: bool = False
+    unknown: Unknown | None = None
+    """If not None, `model` gives a tuple, the probabilities and bool [N]: which images are unknown. So must the file,
+    under the name `unknown`, from logits in float. Wrap what you change by `preprocess.wrap(..., unknown=unknown)`."""
+    resize: bool = False
+    """Whether the file does `preprocess.prepare` itself: its input is then one RGB image of any size, uint8
+    [1, H, W, 3]. `model`, `calibration` and `score` have prepared pixels all the same."""
     max_drop: float = 1.0
     """Points of top-1 (exact match if multi-label) that the file may lose: the proof refuses one that loses more."""
     min_speedup: float | None = None
@@ -185,7 +195,10 @@ class Exporter(Protocol):
 
     A class may also have `export_options() -> Mapping[str, object]`: each `--export-option` with its default. A value
     that a user gives must have the default's type; the request carries all options, given or not. It may have
-    `instead: Mapping[str, str]`: precision -> the one that is made and proven in its place where it is refused.
+    `instead: Mapping[str, str]`: precision -> the one that is made and proven in its place where it is refused. With
+    `tells_unknown = True` it says that its files can carry `ExportRequest.unknown`; what `open` returns is then a
+    `TellsUnknown`. With `resizes_in_graph = True` it says that its files can do what `ExportRequest.resize` asks
+    for, and it is a `ResizesInGraph`.
     """
 
     suffix: ClassVar[str]
@@ -198,6 +211,24 @@ class Exporter(Protocol):
 
     def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
         """Load a model file in its own runtime; `threads=0` leaves their number to the runtime."""
+
+
+class TellsUnknown(Protocol):
+    """The predictor of a file with the output `unknown`."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Do what every predictor does."""
+
+    def with_unknown(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities, and which images are unknown, bool [N]."""
+
+
+class ResizesInGraph(Protocol):
+    """What an exporter has besides if its files can resize; those then take images of any one size, as their predictors
+    do."""
+
+    def without_resize(self, model_file: Path, preprocess: Preprocess, out: Path) -> None:
+        """Write `model_file` again as it is for prepared pixels, so that the cost of the resize can be measured."""
 
 
 class BackboneFamily(Protocol):

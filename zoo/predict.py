@@ -33,11 +33,14 @@ class Answer:
     """As many as were asked for."""
     labels: tuple[tuple[str, float], ...] | None = None
     """All that reach their thresholds; None where an image has exactly one label."""
+    unknown: bool | None = None
+    """Whether the image is like none that the model knows; None where the file does not tell."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; `labels` only where an image may have several."""
+        """Return plain values; `labels` only where an image may have several, `unknown` where the file tells it."""
         several = {} if self.labels is None else {"labels": _plain(self.labels)}
-        return {"image": self.image, **several, "top": _plain(self.top)}
+        told = {} if self.unknown is None else {"unknown": self.unknown}
+        return {"image": self.image, **told, **several, "top": _plain(self.top)}
 
 
 def _plain(found: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
@@ -53,10 +56,11 @@ def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence
     """
     predict, described = _open(catalogue, subject)
     preprocess, thresholds = Preprocess.from_json(described.preprocess), thresholds_of(described)
-    pixels = [preprocess.prepare(to_rgb(file)) for file in files]
+    whole = getattr(described, "resize_in_graph", False)
     answers = []
-    for file, image in zip(files, pixels, strict=True):
-        probabilities = predict(image[None])[0]
+    for file in files:
+        image = to_rgb(file) if whole else preprocess.prepare(to_rgb(file))
+        probabilities, unknown = _ask(predict, described, image)
         if not np.isfinite(probabilities).all():
             raise ContractBroken(
                 f"{subject.path} gave an answer that is not finite for {describe(file)}; run `zoo verify`"
@@ -64,8 +68,17 @@ def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence
         ranked = [(described.classes[i], float(probabilities[i])) for i in np.argsort(-probabilities, kind="stable")]
         said = {described.classes[i] for i in np.flatnonzero(chosen(probabilities[None], thresholds)[0])}
         labels = None if thresholds is None else tuple(pair for pair in ranked if pair[0] in said)
-        answers.append(Answer(describe(file), tuple(ranked[:top]), labels))
+        answers.append(Answer(describe(file), tuple(ranked[:top]), labels, unknown))
     return answers
+
+
+def _ask(predict: Predictor, described: Manifest | RunRecord, image: np.ndarray) -> tuple[np.ndarray, bool | None]:
+    """Return one image's probabilities, float32 [C], and whether it is unknown."""
+    if not getattr(described, "unknown", None):
+        return predict(image[None])[0], None
+    predictor: Any = predict
+    probabilities, unknown = predictor.with_unknown(image[None])
+    return probabilities[0], bool(unknown[0])
 
 
 def _open(catalogue: Catalogue, subject: Run | Artifact) -> tuple[Predictor, Manifest | RunRecord]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from zoo.unknown import Unknown
+
 Crop = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
@@ -61,8 +63,13 @@ class Preprocess:
 
         return prepare(image, self.size, self.crop, self.crop_fraction, self.interpolation)
 
-    def wrap(self, backbone: torch.nn.Module, *, multi_label: bool = False) -> torch.nn.Module:
-        """Return the model that ships: uint8 [N, H, W, 3] to probabilities float32 [N, C], around `backbone`."""
+    def wrap(
+        self, backbone: torch.nn.Module, *, multi_label: bool = False, unknown: Unknown | None = None
+    ) -> torch.nn.Module:
+        """Return the model that ships: uint8 [N, H, W, 3] to probabilities float32 [N, C], around `backbone`.
+
+        With `unknown` it gives a tuple: the probabilities, and bool [N].
+        """
         from zoo.shipped import Normalise, ShippedModel
 
-        return ShippedModel(backbone, Normalise(self.mean, self.std), multi_label=multi_label)
+        return ShippedModel(backbone, Normalise(self.mean, self.std), multi_label=multi_label, unknown=unknown)

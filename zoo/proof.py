@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.artifact import Agreement, Golden, Latency, Report
+from zoo.artifact import Agreement, Golden, Latency, Report, ResizeCost
+from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import first_line
+from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.score import eager
 from zoo.labels import thresholds_of
 from zoo.runtime.timing import Timing, interleave
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 SPLIT = "val"
 BATCH_SIZES = (1, 2, 5)
 GOLDEN_IMAGES = 16
+RESIZE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,16 @@ class Contender:
     fp32_file: Path | None = None
     onnxruntime_fp32: Predictor | None = None
     """The fp32 ONNX file; None if the artifact, or its fp32, is just that."""
+    without_resize: Predictor | None = None
+    """The artifact as it is for prepared pixels; None if it takes nothing else."""
     on_target: bool = True
     foreign_runtime: bool = False
     """Whether the format does not run in onnxruntime, so that the two are compared as well."""
+
+    @property
+    def resizes(self) -> bool:
+        """Whether the artifact takes images as they are."""
+        return self.without_resize is not None
 
 
 @dataclass
@@ -64,8 +74,43 @@ class Guarded:
                 self.fault = _why_wrong(answers, (len(images), self.classes))
         return np.full((len(images), self.classes), np.nan, np.float32) if self.fault else answers
 
+    def unknown(self, images: np.ndarray) -> np.ndarray:
+        """Return which images are unknown, bool [N]; none from the first fault on."""
+        predict: Any = self.predict
+        if not self.fault:
+            try:
+                _, told = predict.with_unknown(images)
+            except Exception as exc:
+                self.fault = f"it does not tell what is unknown: {first_line(exc)}"
+            else:
+                self.fault = _why_wrong_unknown(told, len(images))
+        return np.zeros(len(images), bool) if self.fault else np.asarray(told)
 
-def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Report, Golden]:
+
+class Asked(NamedTuple):
+    """What came out of a pass over the whole split."""
+
+    golden: Golden
+    answers: dict[str, np.ndarray]
+    """Of each who was asked: float32 [N, C]."""
+    pixels: np.ndarray
+    """The golden images as the backbone sees them, uint8 [n, height, width, 3]."""
+    median: np.ndarray | None = None
+    """The image of the median size, uint8 [1, H, W, 3]; only of an artifact that resizes."""
+
+
+class Proof(NamedTuple):
+    """What was found, and images that show it."""
+
+    report: Report
+    golden: Golden
+    flipped: list[Example]
+    """Some of the images whose answer changed, the worst first."""
+    moved: list[Example]
+    """Some that kept their answer, those that moved most first."""
+
+
+def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     """Measure everything that the report tells, and decide.
 
     An artifact that crashes or answers nonsense raises nothing: it gets a report that refuses it.
@@ -73,16 +118,19 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Repor
     labels, classes = trained.data.splits[SPLIT].labels, trained.record.classes
     thresholds = thresholds_of(trained.record)
     candidate = Guarded(contender.predict, len(classes))
-    golden, answers = _one_pass(trained, contender, candidate)
+    golden, answers, pixels, median = _one_pass(trained, contender, candidate)
     numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes, thresholds)
     numbers["batches"] = _batch_differences(candidate, golden)
     numbers["size_bytes"] = _size(contender.model_file)
     numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
     if "onnxruntime_fp32" in answers:
         numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
-    numbers["control"] = _control(trained, golden, thresholds)
+    numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
+    numbers |= _unknown(trained, contender, candidate)
     if not candidate.fault:
-        numbers |= _latency(trained, contender, golden.images)
+        numbers |= _latency(trained, contender, pixels)
+    if not candidate.fault and median is not None:
+        numbers["resize"] = _resize_cost(trained, contender, pixels, median)
     reasons = [candidate.fault] if candidate.fault else [str(f) for f in findings(numbers, budget, contender.precision)]
     report = Report(
         accepted=not reasons,
@@ -95,7 +143,9 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> tuple[Repor
         on_target=contender.on_target,
         **numbers,
     )
-    return report, golden
+    flipped = most_flipped(labels, answers["reference"], answers["artifact"], thresholds)
+    moved = most_moved(answers["reference"], answers["artifact"], thresholds)
+    return Proof(report, golden, _examples(trained, answers, flipped), _examples(trained, answers, moved))
 
 
 def replay(golden: Golden, predict: Predictor) -> float:
@@ -111,10 +161,19 @@ def _why_wrong(answers: object, shape: tuple[int, int]) -> str:
     return "" if np.isfinite(answers).all() else "it gives answers that are not finite"
 
 
-def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> tuple[Golden, dict[str, np.ndarray]]:
+def _why_wrong_unknown(told: object, count: int) -> str:
+    if isinstance(told, np.ndarray) and told.shape == (count,) and told.dtype == np.bool_:
+        return ""
+    got = f"{told.dtype} {list(told.shape)}" if isinstance(told, np.ndarray) else type(told).__name__
+    return f"its output `unknown` is {got}, expected bool [{count}]"
+
+
+def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Asked:
     """Ask everyone the whole split, batch by batch, and keep the golden images."""
     split = trained.data.splits[SPLIT]
-    asked: dict[str, Predictor] = {"reference": eager(trained.shipped), "artifact": candidate}
+    asked: dict[str, Predictor] = {"reference": eager(trained.shipped)}
+    if not contender.resizes:
+        asked["artifact"] = candidate
     if contender.foreign_runtime and contender.onnxruntime_fp32:
         asked["onnxruntime_fp32"] = contender.onnxruntime_fp32
     chosen = one_of_each(split.labels, GOLDEN_IMAGES)
@@ -127,13 +186,57 @@ def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> tup
         kept += [images[i - done] for i in chosen if done <= i < done + len(images)]
         done += len(images)
     joined = {name: np.concatenate(parts) for name, parts in answers.items()}
+    if contender.resizes:
+        joined["artifact"], median = _pass_over_images(trained, candidate)
+        golden, pixels = _golden_to_resize(trained, candidate, chosen)
+        return Asked(golden, joined, pixels, median)
     golden = Golden(
         images=np.stack(kept),
         labels=split.labels[chosen],
         reference=joined["reference"][chosen],
         artifact=joined["artifact"][chosen],
     )
-    return golden, joined
+    return Asked(golden, joined, golden.images)
+
+
+def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray]:
+    """Ask for every image as it was decoded; return the answers, and the image of the median size."""
+    split = trained.data.splits[SPLIT]
+    answers, areas = [], []
+    for image, _ in evaluation_batches(split, None, workers=trained.workers):
+        answers.append(candidate(image))
+        areas.append(image.size)
+    middle = int(np.argsort(areas, kind="stable")[len(areas) // 2])
+    return np.concatenate(answers), to_rgb(split.images[middle])[None]
+
+
+def _golden_to_resize(trained: Trained, candidate: Guarded, chosen: np.ndarray) -> tuple[Golden, np.ndarray]:
+    """Make golden images of one size and shape that the model does not have, so that they show the resize as well."""
+    split, (height, width) = trained.data.splits[SPLIT], trained.preprocess.size
+    view = replace(trained.preprocess, size=(2 * height, width + width // 2), crop="squash")
+    images = np.stack([view.prepare(to_rgb(split.images[index])) for index in chosen])
+    pixels = np.stack([trained.preprocess.prepare(image) for image in images])
+    golden = Golden(
+        images=images,
+        labels=split.labels[chosen],
+        reference=eager(trained.shipped)(pixels),
+        artifact=candidate(images),
+    )
+    return golden, pixels
+
+
+def _examples(trained: Trained, answers: dict[str, np.ndarray], chosen: list[int]) -> list[Example]:
+    split = trained.data.splits[SPLIT]
+    return [
+        Example(
+            image=trained.preprocess.prepare(to_rgb(split.images[index])),
+            label=split.labels[index],
+            reference=answers["reference"][index],
+            artifact=answers["artifact"][index],
+            index=index,
+        )
+        for index in chosen
+    ]
 
 
 def one_of_each(labels: np.ndarray, count: int) -> np.ndarray:
@@ -165,16 +268,36 @@ def _batch_differences(candidate: Guarded, golden: Golden) -> dict[str, float]:
     }
 
 
-def _control(trained: Trained, golden: Golden, thresholds: np.ndarray | None) -> Agreement:
+def _unknown(trained: Trained, contender: Contender, candidate: Guarded) -> dict[str, Any]:
+    """Compare which images are unknown, in a pass of its own."""
+    if trained.unknown is None or candidate.fault:
+        return {}
+    reference = eager(trained.shipped)
+    split = trained.data.splits[SPLIT]
+    prepared = evaluation_batches(split, trained.preprocess, workers=trained.workers)
+    before = np.concatenate([reference.with_unknown(images)[1] for images, _ in prepared])
+    preprocess = None if contender.resizes else trained.preprocess
+    taken = evaluation_batches(split, preprocess, workers=trained.workers)
+    after = np.concatenate([candidate.unknown(images) for images, _ in taken])
+    return {
+        "reference_unknown": float(before.mean()),
+        "artifact_unknown": float(after.mean()),
+        "unknown_flips": int((before != after).sum()),
+    }
+
+
+def _control(
+    trained: Trained, reference: np.ndarray, pixels: np.ndarray, thresholds: np.ndarray | None
+) -> Agreement:
     """Move every normalised pixel to the next number that fp32 has, and see what the reference makes of it."""
     import torch
 
-    def nudge(_: object, __: object, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.nextafter(pixels, torch.full_like(pixels, torch.inf))
+    def nudge(_: object, __: object, normalised: torch.Tensor) -> torch.Tensor:
+        return torch.nextafter(normalised, torch.full_like(normalised, torch.inf))
 
     handle = trained.shipped.get_submodule("normalise").register_forward_hook(nudge)
     try:
-        return agree(golden.reference, eager(trained.shipped)(golden.images), thresholds)
+        return agree(reference, eager(trained.shipped)(pixels), thresholds)
     finally:
         handle.remove()
 
@@ -182,7 +305,7 @@ def _control(trained: Trained, golden: Golden, thresholds: np.ndarray | None) ->
 def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict[str, Any]:
     import torch
 
-    candidates: dict[str, Predictor] = {"artifact": contender.predict}
+    candidates: dict[str, Predictor] = {"artifact": contender.without_resize or contender.predict}
     if contender.fp32:
         candidates["fp32"] = contender.fp32
     if contender.onnxruntime_fp32:
@@ -203,6 +326,23 @@ def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict
         "latency_ms": {name: _milliseconds(timings[name]) for name in order},
         "speedup": round(timings["artifact"].speedup_over(timings["fp32"]), 3),
     }
+
+
+def _resize_cost(trained: Trained, contender: Contender, pixels: np.ndarray, image: np.ndarray) -> ResizeCost:
+    """Time the file on one image, uint8 [1, H, W, 3], beside the same network on prepared pixels."""
+    assert contender.without_resize
+    candidates = {
+        "file": lambda _: contender.predict(image),
+        "prepared": contender.without_resize,
+        "pillow": lambda _: trained.preprocess.prepare(image[0]),
+    }
+    timings = interleave(candidates, pixels, seconds=RESIZE_SECONDS)
+    return ResizeCost(
+        height=image.shape[1],
+        width=image.shape[2],
+        milliseconds=round(timings["file"].undisturbed - timings["prepared"].undisturbed, 4),
+        **{name: _milliseconds(found) for name, found in timings.items()},
+    )
 
 
 def _milliseconds(timing: Timing) -> Latency:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +15,16 @@ from zoo.data.loader import worker_count
 from zoo.data.prepared import PreparedData, Recorded, prepare
 from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid
+from zoo.labels import tempered
 from zoo.preprocess import Preprocess
+from zoo.unknown import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
 
+    from zoo.artifact import Temperature, UnknownOutput
     from zoo.catalogue import Catalogue
     from zoo.run import Run, RunRecord
 
@@ -40,6 +43,9 @@ class Trained:
     preprocess: Preprocess
     data: PreparedData
     workers: int
+    temperature: Temperature | None = None
+    """The logits of `backbone` are divided by it."""
+    unknown_output: UnknownOutput | None = None
 
     @property
     def shipped(self) -> torch.nn.Module:
@@ -48,13 +54,39 @@ class Trained:
 
     @property
     def backbone(self) -> torch.nn.Module:
-        """The backbone inside it."""
+        """The backbone inside it: float32 [N, 3, H, W] to the logits of `shipped`."""
         return self._models[1]
 
     @functools.cached_property
     def _models(self) -> tuple[torch.nn.Module, torch.nn.Module]:
         # Built when first asked for: an artifact is evaluated without PyTorch.
-        return self.run.shipped_model(self.catalogue)
+        return self.ship(self.run.shipped_model(self.catalogue)[1])
+
+    @property
+    def unknown(self) -> Unknown | None:
+        """What the second output is made of, if there is one."""
+        told = self.unknown_output
+        return Unknown(by=told.by, threshold=told.threshold) if told else None
+
+    def ship(self, backbone: torch.nn.Module) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """Return the model that ships around another backbone of this run's kind, and what its logits come from."""
+        from zoo.shipped import Tempered
+
+        core = Tempered(backbone, self.temperature.value).eval() if self.temperature else backbone
+        return self.preprocess.wrap(core, multi_label=self.record.multi_label, unknown=self.unknown).eval(), core
+
+    def at(self, temperature: Temperature | None) -> Trained:
+        """Return the same with other probabilities, and thresholds that keep every label said that was said before."""
+        if temperature is None:
+            return self
+        before = self.record.thresholds
+        after = tempered(np.array([*before.values()]), temperature.value).tolist()
+        record = self.record.model_copy(update={"thresholds": dict(zip(before, after, strict=True))})
+        return replace(self, record=record, temperature=temperature)
+
+    def telling(self, unknown_output: UnknownOutput | None) -> Trained:
+        """Return the same with a second output."""
+        return replace(self, unknown_output=unknown_output) if unknown_output else self
 
     def calibration(self) -> Iterator[np.ndarray]:
         """Yield uint8 [n, H, W, 3] training images, chosen from the seed, prepared as in evaluation."""

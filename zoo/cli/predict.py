@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from zoo.predict import Answer
 
 
 def predict_cli(
@@ -18,8 +21,11 @@ def predict_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Classify image files; with several labels an image, tell every one that reaches its threshold."""
-    from zoo.cli.output import note, percent, print_json, print_table
+    """Classify image files; with several labels an image, tell every one that reaches its threshold.
+
+    A file exported with --unknown says "unknown" of an image that is like nothing it knows.
+    """
+    from zoo.cli.output import note, print_json, print_table
     from zoo.find import find_any
     from zoo.home import runs_root
     from zoo.predict import predict_files
@@ -29,12 +35,20 @@ def predict_cli(
     if json:
         print_json({"subject": str(found.path), "predictions": [answer.to_json() for answer in answers]})
         return
-    told = [[f"{name} {percent(p)}" for name, p in (a.top if a.labels is None else a.labels)] for a in answers]
+    told = [_told(answer) for answer in answers]
     if answers[0].labels is not None:
         print_table(
             ["image", "labels"], [(a.image, ", ".join(t) or "none") for a, t in zip(answers, told, strict=True)]
         )
         return
     width = max(map(len, told))
-    rows = [(a.image, *t) for a, t in zip(answers, told, strict=True)]
+    rows = [(a.image, *t, *[""] * (width - len(t))) for a, t in zip(answers, told, strict=True)]
     print_table(["image", "answer", *(f"{i}." for i in range(2, width + 1))], rows)
+
+
+def _told(answer: Answer) -> list[str]:
+    from zoo.cli.output import percent
+
+    if answer.unknown:
+        return ["unknown"]
+    return [f"{name} {percent(p)}" for name, p in (answer.top if answer.labels is None else answer.labels)]

@@ -50,7 +50,8 @@ def show_cli(
     if json:
         print_json(facts)
         return
-    options = facts.pop("options", [])
+    # Those that an artifact was made with are plain facts of it.
+    options = [] if kind is Thing.artifact else facts.pop("options", [])
     print_table([kind.value, ""], [(key, _short(value)) for key, value in facts.items()])
     if options:
         rows = [(o["name"], o["type"], repr(o["default"]), o["help"]) for o in options]
@@ -61,7 +62,8 @@ def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> d
     if kind is Thing.model:
         return _model(catalogue, name)
     if kind is Thing.target:
-        return vars(catalogue.target(name))
+        target = catalogue.target(name)
+        return {**vars(target), "is_here": target.is_here}
     if kind is Thing.run:
         return _run(name, runs)
     if kind is Thing.artifact:
@@ -158,9 +160,12 @@ def _artifact(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.home import runs_root
 
     artifact = find_artifact(name or None, runs_root(runs), note)
-    return {"path": str(artifact.path), **artifact.manifest().model_dump(mode="json", by_alias=True)}
+    page = {"page": str(artifact.page)} if artifact.page.is_file() else {}
+    return {"path": str(artifact.path), **page, **artifact.manifest().model_dump(mode="json", by_alias=True)}
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "any"
     text = "; ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     return text if len(text) <= 600 else f"{text[:600]} ... (--json shows all)"

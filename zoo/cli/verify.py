@@ -30,7 +30,7 @@ def verify_cli(
         print_json({"artifact": str(found.path), **result.to_json()})
     else:
         if result.report:
-            print_proof(found.path, found.manifest(), result.report)
+            print_proof(found, found.manifest(), result.report)
         stdout().print(f"checksums: {len(found.manifest().files)} files unchanged")
         stdout().print(
             f"golden vectors: largest difference {result.golden_difference:.2g}, limit {result.golden_limit:g}"

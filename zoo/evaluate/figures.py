@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from zoo.artifact import ResizeCost
+
 TITLES = {
     "images": "images",
     "top1": "top-1",
     "map": "mAP",
     "exact": "exact match",
     "loss": "loss",
+    "ece": "calibration error",
+    "unknown": "called unknown",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
 }
 SHARES = ("top1", "map", "exact")
-"""Told in percent; the first that is there is what a run is judged by."""
+"""The first that is there is what a run is judged by."""
+PERCENT = frozenset({*SHARES, "ece", "unknown"})
 COLUMNS = {
     "images": "images",
     "ap": "AP",
@@ -42,7 +47,29 @@ def figure(key: str, value: float) -> str:
     """Write one figure as a person reads it."""
     if key == "images":
         return str(value)
-    return f"{100 * value:.2f} %" if key in SHARES else f"{value:.4f}"
+    return f"{100 * value:.2f} %" if key in PERCENT else f"{value:.4f}"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """Write a share of 1 as a percentage."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def signed(points: float) -> str:
+    """Write a change in points; one that rounds to nothing has no sign."""
+    return f"{points:+.2f}" if round(points, 2) else "0.00"
+
+
+def megabytes(size: int | None) -> str:
+    """Write bytes as megabytes; nothing where the size is unknown."""
+    return "" if size is None else f"{size / 1e6:.2f} MB"
+
+
+def resize_told(cost: ResizeCost) -> str:
+    """Tell what resizing inside the file costs."""
+    added = f"{cost.milliseconds:.2f} ms" if cost.milliseconds > 0 else "lost in noise"
+    size = f"{cost.width} x {cost.height}, the median image"
+    return f"{added} at {size} ({cost.file.p50:.2f} in all; Pillow {cost.pillow.p50:.2f})"
 
 
 def class_table(per_class: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.labels import average_precisions, chosen, mean_average_precision, right
+from zoo.labels import average_precisions, chosen, expected_calibration_error, mean_average_precision, right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,9 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
 
     Returns:
         images; top1, top5 (where there are more than 5 classes), macro_precision, macro_recall, macro_f1, all in 0..1;
-        loss (mean cross-entropy in nats); per_class name -> precision, recall, f1, images; confusion[true][predicted]
-        as counts. Precision of a class that was never predicted counts as 0.
+        loss (mean cross-entropy in nats); ece (`expected_calibration_error`, in 0..1); per_class name -> precision,
+        recall, f1, images; confusion[true][predicted] as counts. Precision of a class that was never predicted counts
+        as 0.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -45,6 +46,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
         "images": len(labels),
         "top1": top_k(labels, probabilities, 1),
         "loss": cross_entropy(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
         "macro_precision": float(precision.mean()),
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
@@ -72,9 +74,10 @@ def label_metrics(
 
     Returns:
         images; map (mean average precision), exact (the share of images with all labels right), micro_f1 and macro_f1,
-        all in 0..1; loss (mean binary cross-entropy over images and labels, in nats); per_class name -> ap, precision,
-        recall, f1, threshold, images (with that label); without_images, the labels that no image has: their ap is None,
-        and map and macro_f1 leave them out. Precision of a label that was never said counts as 0.
+        all in 0..1; loss (mean binary cross-entropy over images and labels, in nats); ece (`expected_calibration_error`
+        over the same, in 0..1); per_class name -> ap, precision, recall, f1, threshold, images (with that label);
+        without_images, the labels that no image has: their ap is None, and map and macro_f1 leave them out. Precision
+        of a label that was never said counts as 0.
     """
     from sklearn.metrics import f1_score, precision_recall_fscore_support
 
@@ -87,6 +90,7 @@ def label_metrics(
         "map": mean_average_precision(labels, probabilities),
         "exact": float(right(labels, probabilities, thresholds).mean()),
         "loss": binary_cross_entropy(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
         "micro_f1": float(f1_score(labels, said, average="micro", zero_division=0)),
         "macro_f1": float(f1[there].mean()) if there.any() else 0.0,
         "per_class": {

@@ -6,27 +6,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluate.figures import SHARES, TITLES, class_table, figure, headline, summary
+from zoo.evaluate.page import page, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from zoo.run import RunRecord
 
-CURVES = {"train": "#c2410c", "val": "#2563eb"}
+CURVES = {"train": "var(--second)", "val": "var(--accent)"}
 MAX_MATRIX_CLASSES = 40
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #888; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.big { font-size: 2.2rem; font-weight: 600; margin: .2rem 0; } .faint { color: var(--faint); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .15rem .6rem; border-bottom: 1px solid var(--line); text-align: right; font-weight: normal; }
-th:first-child, td:first-child { text-align: left; } th { color: var(--faint); }
-.matrix td + td { min-width: 1.6rem; text-align: center; padding: .1rem .3rem; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem; }
-svg { width: 100%; height: auto; } svg text { font-size: 11px; fill: currentColor; }
-.scroll { overflow-x: auto; }
-"""
 
 
 def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, Any]]) -> str:
@@ -57,19 +45,12 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
         _settings(record),
         _skipped(record),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(name)}</title>'
-    return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, kind: str = "") -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    cells = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{cells}</table></div>'
+    return page(name, body)
 
 
 def _splits(record: RunRecord) -> str:
     told = {split: summary(record.metrics[split]) for split in ("val", "test")}
-    return _table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
+    return table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
 
 
 def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: float) -> str:
@@ -85,7 +66,7 @@ def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: flo
         return f"{x:.1f},{top + (height - bottom - top) * (high - value) / span:.1f}"
 
     lines = "".join(
-        f'<polyline fill="none" stroke="{CURVES[name]}" stroke-width="2" '
+        f'<polyline fill="none" style="stroke:{CURVES[name]}" stroke-width="2" '
         f'points="{" ".join(place(i, v) for i, v in enumerate(series))}"/>'
         for name, series in values.items()
     )
@@ -107,7 +88,7 @@ def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: flo
 
 def _classes(per_class: Mapping[str, Mapping[str, float]]) -> str:
     columns, rows = class_table(dict(sorted(per_class.items(), key=lambda item: item[1]["f1"])))
-    return _table(["class (worst first)", *columns[1:]], rows)
+    return table(["class (worst first)", *columns[1:]], rows)
 
 
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -118,7 +99,7 @@ def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
 def _mistakes(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     pairs = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
     rows = [(classes[i], classes[j], n) for n, i, j in sorted(pairs, reverse=True)[:MAX_MATRIX_CLASSES]]
-    return _table(["true", "taken for", "images"], rows)
+    return table(["true", "taken for", "images"], rows)
 
 
 def _matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -139,12 +120,12 @@ def _cell(count: int, total: int, right: bool) -> str:
 def _settings(record: RunRecord) -> str:
     rows = [(key, value, record.origins.get(key, "")) for key, value in record.config.items() if value not in ("", {})]
     made = {**record.chosen, **record.versions, "dataset fingerprint": record.dataset_fingerprint[:16]}
-    return _table(["option", "value", "origin"], rows) + _table(["made with", ""], list(made.items()))
+    return table(["option", "value", "origin"], rows) + table(["made with", ""], list(made.items()))
 
 
 def _skipped(record: RunRecord) -> str:
     if not record.skipped_images:
         return ""
-    return f"<h2>{len(record.skipped_images)} images left out</h2>" + _table(
+    return f"<h2>{len(record.skipped_images)} images left out</h2>" + table(
         ["image", "why"], list(record.skipped_images.items())
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zoo.artifact import Artifact
+from zoo.data.loader import evaluation_batches
 from zoo.evaluate.metrics import metrics_of
 from zoo.evaluate.score import eager, probabilities
 from zoo.find import run_of
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[str, Any]:
     """Return `metrics_of` one split of the run's own data; labels are judged at the subject's own thresholds.
 
+    An artifact with the output `unknown` adds that key: the share of the images, in 0..1, that it calls so.
+
     Raises:
         RunInvalid, ArtifactInvalid, DatasetInvalid: the run, the artifact or the data is not what it was.
     """
@@ -27,6 +32,15 @@ def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[
     trained = load_trained(catalogue, run)
     predict = artifact.open(catalogue) if artifact else eager(trained.shipped)
     images = trained.data.splits[split]
-    scores = probabilities(predict, images, trained.preprocess, workers=trained.workers)
+    preprocess = None if artifact and artifact.manifest().resize_in_graph else trained.preprocess
+    scores = probabilities(predict, images, preprocess, workers=trained.workers)
     thresholds = thresholds_of(artifact.manifest() if artifact else trained.record)
-    return metrics_of(images.labels, scores, trained.record.classes, thresholds)
+    metrics = metrics_of(images.labels, scores, trained.record.classes, thresholds)
+    if artifact and artifact.manifest().unknown:
+        predictor: Any = predict
+        told = [
+            predictor.with_unknown(batch)[1]
+            for batch, _ in evaluation_batches(images, preprocess, workers=trained.workers)
+        ]
+        metrics["unknown"] = float(np.concatenate(told).mean())
+    return metrics

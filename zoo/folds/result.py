@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import RunInvalid
 from zoo.evaluate.figures import TITLES, figure, headline, summary
-from zoo.evaluate.report import STYLE
+from zoo.evaluate.page import Markup, page
+from zoo.evaluate.page import table as page_table
 from zoo.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -137,23 +138,18 @@ def render(name: str, found: FoldsRecord) -> str:
     """Return the page: what the folds come to, and a way to the page of each."""
     columns, (*rows, last) = table(found)
     judged = headline(found.mean["test"])
-    lines = [
-        [f'<a href="{escape(row.run)}/report.html">{escape(cells[0])}</a>', *map(escape, cells[1:])]
+    lines: list[list[str]] = [
+        [Markup(f'<a href="{escape(row.run)}/report.html">{escape(cells[0])}</a>'), *cells[1:]]
         for row, cells in zip(found.folds, rows, strict=True)
     ]
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>" for line in [*lines, list(map(escape, last))]
-    )
     body = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="faint">{escape(found.model)} on {escape(found.dataset)}, {len(found.folds)} folds</p>',
         f'<p class="big">{escape(told(found, "test", judged))} {TITLES[judged]}</p>',
         f'<p class="faint">on {found.folds[0].test["images"]} test images that no fold saw</p>',
-        f'<div class="scroll"><table><tr>{"".join(f"<th>{escape(column)}</th>" for column in columns)}</tr>',
-        f"{cells}</table></div>",
+        page_table(columns, [*lines, last]),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(name)}</title>'
-    return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    return page(name, body)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> Figures:

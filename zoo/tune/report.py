@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from zoo.evaluate.report import STYLE
+from zoo.evaluate.page import page, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from zoo.tune.objective import Objective
     from zoo.tune.result import TrialRow, TuneResult
 
-BLUE, ORANGE = "#2563eb", "#c2410c"
+BLUE, ORANGE = "var(--accent)", "var(--second)"
 WIDTH = 420
 
 
 def render_report(result: TuneResult) -> str:
     """Return the page."""
-    name = escape(result.folder.name)
+    name = result.folder.name
     winner = next(row for row in result.trials if row.number == result.best[0])
     states = [row.state for row in result.trials]
     told = ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "failed") if s in states)
     body = [
-        f"<h1>{name}</h1>",
+        f"<h1>{escape(name)}</h1>",
         f'<p class="faint">{len(result.trials)} trials: {told}</p>',
         f'<p class="big">{escape(", ".join(f"{k} {v:.4f}" for k, v in winner.values.items()))}</p>',
         f'<p class="faint">trial {winner.number}: {escape(_options(winner.params))}; in recipe.toml</p>',
@@ -33,10 +33,9 @@ def render_report(result: TuneResult) -> str:
         *(_importance(objective, shares) for objective, shares in result.importance.items()),
         "</div>",
         "<h2>Trials</h2>",
-        _table(*trial_table(result)),
+        table(*trial_table(result)),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title>'
-    return f"<!doctype html><html><head>{head}<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    return page(name, body)
 
 
 def trial_table(result: TuneResult) -> tuple[list[str], list[list[str]]]:
@@ -57,17 +56,11 @@ def trial_table(result: TuneResult) -> tuple[list[str], list[list[str]]]:
     return ["trial", "state", *objectives, *options, "seconds"], rows
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    cells = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{cells}</table></div>'
-
-
 def _importance(objective: str, shares: Mapping[str, float]) -> str:
     """Draw a bar an option: its share of what the objective varied."""
     bars = "".join(
         f'<text x="120" y="{42 + 22 * i}" text-anchor="end">{escape(name)}</text>'
-        f'<rect x="128" y="{30 + 22 * i}" width="{230 * share:.1f}" height="15" fill="{BLUE}"/>'
+        f'<rect x="128" y="{30 + 22 * i}" width="{230 * share:.1f}" height="15" style="fill:{BLUE}"/>'
         f'<text x="{134 + 230 * share:.1f}" y="{42 + 22 * i}">{100 * share:.0f} %</text>'
         for i, (name, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1]))
     )
@@ -90,9 +83,10 @@ def _history(trials: Sequence[TrialRow], objective: Objective) -> str:
         f'<path d="M{left},{top} V{bottom} H{right}" fill="none" stroke="currentColor" opacity=".3"/>'
         f'<text x="{left - 4}" y="{top + 6}" text-anchor="end">{high:.4g}</text>'
         f'<text x="{left - 4}" y="{bottom}" text-anchor="end">{low:.4g}</text>'
-        f'<polyline fill="none" stroke="{ORANGE}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line)}"/>'
+        f'<polyline fill="none" style="stroke:{ORANGE}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line)}"/>'
         + "".join(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{BLUE}"><title>trial {number}: {value:.4f}</title></circle>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" style="fill:{BLUE}">'
+            f"<title>trial {number}: {value:.4f}</title></circle>"
             for number, value in points
             for x, y in [place(number, value)]
         )

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from zoo.data.checkup.findings import ERROR, REMARK, SEVERITIES, WARNING
 from zoo.data.decode import to_rgb
-from zoo.evaluate.report import STYLE
+from zoo.evaluate.page import page
 
 if TYPE_CHECKING:
     from zoo.data.checkup.findings import Case, Checkup, Finding, Picture
@@ -52,11 +52,7 @@ def render_page(checkup: Checkup, dataset: Dataset) -> str:
         _overview(checkup),
         *(_section(finding, checkup.folder, dataset) for finding in checkup.findings),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    style = f"<style>{STYLE}{OWN_STYLE}</style>"
-    page = f"<!doctype html><html><head>{head}{style}</head><body>{''.join(body)}</body></html>\n"
-    # A file name need not be text; what cannot be written is shown as an escape.
-    return page.encode("utf-8", "backslashreplace").decode()
+    return page(title, body, OWN_STYLE)
 
 
 def verdict(checkup: Checkup) -> str:
