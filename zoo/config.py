@@ -53,6 +53,10 @@ class TrainConfig(BaseModel):
     pretrained: bool = True
     weights: str = ""
     """A local weights file, instead of the hub's."""
+    parent: str = ""
+    """A finished run, by name or path, that this one goes on from; its options are the defaults. `--from`."""
+    qat: bool = False
+    """Compute with the rounding of int8, so that the weights learn to bear it; goes on from a `parent`."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     batch_size: Annotated[int, Field(ge=2, le=65_536)] | Literal["auto"] = 64
     """Images a batch; auto: the most that fit into memory, and leave an epoch some steps."""

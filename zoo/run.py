@@ -45,6 +45,8 @@ class RunRecord(BaseModel):
     """Class -> what it weighed in the training loss; empty if all weighed the same."""
     teacher: dict[str, str | float] = {}
     """The run that taught this one: its folder, model, the SHA-256 of its weights and its best figure; mostly empty."""
+    parent: dict[str, str | float] = {}
+    """The run that this one went on from: its folder, the SHA-256 of its weights, their licence, its best figure."""
     preprocess: dict[str, Any]
     config: dict[str, Any]
     origins: dict[str, str] = {}

@@ -101,6 +101,8 @@ EXACTLY: dict[str, str] = {
     "dataset_options": "train/test_material.py::test_a_run_finds_a_table_again_from_another_folder",
     "pretrained": "plugins/test_timm_family.py::test_without_pretrained_no_connection_is_tried",
     "weights": "train/test_training.py::test_another_runs_weights_are_a_start",
+    "parent": "train/test_parent.py::test_it_starts_from_the_weights_and_says_so",
+    "qat": "train/test_qat.py::test_a_network_that_rounding_ruins_learns_to_bear_it",
     "image_size_start": "train/test_resize.py::test_a_step_sees_images_of_its_epochs_size",
     "image_size_growth": "train/test_resize.py::test_a_step_sees_images_of_its_epochs_size",
     "batch_size": "train/test_batch_size.py::test_auto_takes_what_fits_and_remembers_it",

@@ -49,6 +49,7 @@ OPTIONS: dict[str, Any] = {
     "clip_grad": 1.0,
     "checkpoint_minutes": 0,
 }
+MACHINE = {name: OPTIONS[name] for name in ("device", "threads", "workers")}
 SHARDED = {**OPTIONS, "fsdp": True}
 THAWED = {**OPTIONS, "freeze": "backbone", "unfreeze_epoch": 1, "mixup": 0.0}
 FOLDS = {**OPTIONS, "epochs": 1, "folds": 2}
@@ -81,7 +82,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(runs: Path) -> dict[str, Any]:
     taught = {"name": "taught", "options": {**TAUGHT, "teacher": str(runs / "two")}}
-    return together(runs, [*ORDERS, taught])
+    rounding = {"name": "rounding", "options": {**MACHINE, "parent": str(runs / "two"), "qat": True, "epochs": 1}}
+    return together(runs, [*ORDERS, taught, rounding])
 
 
 def alone(catalogue: Catalogue, path: Path, **options: Any) -> Run:
@@ -112,6 +114,16 @@ def test_two_processes_train_what_one_does(
     record = json.loads((runs / "two/run.json").read_text())
     assert record["chosen"]["processes"] == 2
     assert record["metrics"]["test"]["top1"] == pytest.approx(whole.record().metrics["test"]["top1"], abs=0.006)
+
+
+def test_two_processes_round_alike(runs: Path, told: dict[str, Any]) -> None:
+    one, other = told["rounding"]
+    assert one["error"] == ""
+    assert one == other
+    # Ranges follow the first process's share of a batch, so that one process alone has slightly others.
+    before, after = (load_file(runs / name / "best.safetensors") for name in ("two", "rounding"))
+    assert before.keys() == after.keys()
+    assert lines(runs / "rounding")[0]["val_loss"] < 1.2 * lines(runs / "two")[-1]["val_loss"]
 
 
 def test_weights_are_divided_where_they_are_to_be(told: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.config import Layer, Resolved
     from zoo.run import Run
 
 DEFAULT_RECIPE = "finetune"
@@ -117,6 +117,13 @@ def train_cli(
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the training step: pays in long runs.")] = False,
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")] = False,
     weights: Annotated[str | None, typer.Option(help="Start from a local weights file.")] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN", help="Go on from a finished run's weights and options, in a new run."),
+    ] = None,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Learn to bear the rounding of int8; with --from RUN, 2 epochs.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the options and their origins, touch nothing.")
@@ -191,6 +198,8 @@ def train_cli(
         "compile": compile_ or None,
         "pretrained": False if no_pretrained else None,
         "weights": weights,
+        "parent": from_,
+        "qat": qat or None,
         "dataset_options": parse_pairs(dataset_option or [], "--dataset-option") or None,
         "augment_options": parse_pairs(augment_option or [], "--augment-option") or None,
         "backbone_options": parse_pairs(backbone_option or [], "--backbone-option") or None,
@@ -225,10 +234,20 @@ def resolve_options(
 ) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
+    from zoo.train.parent import parent_layers
+    from zoo.train.teacher import lasting_teacher
 
     layers = [file_layer(config)] if config else []
-    model = given.get("model") or (layers and layers[0][1].get("model"))
-    if model:
+    asked = {**(layers[0][1] if layers else {}), **given}
+    below: list[Layer] = []
+    if asked.get("parent"):
+        path = Path(lasting_teacher(asked["parent"], runs_root(runs)))
+        below = parent_layers(path, qat=bool(asked.get("qat")))
+    model = asked.get("model")
+    if below:
+        recipes = recipe_layers(catalogue.registry, recipe) if recipe else []
+        layers = [*below, *recipes, *layers]
+    elif model:
         choice = catalogue.backbone(model)
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
         layers = [*recipes, model_layer(choice), *layers]
@@ -257,6 +276,7 @@ def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) ->
         "augment": lasting_file,
         "class_weights": lasting_weights,
         "teacher": lasting_run,
+        "parent": lasting_run,
     }
     return {key: make(values[key]) for key, make in makers.items() if key in values}
 

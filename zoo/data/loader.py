@@ -181,7 +181,7 @@ class _Sampler:
 
 def evaluation_batches(
     split: Split,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     *,
     batch_size: int = 64,
     workers: int = 0,
@@ -192,7 +192,7 @@ def evaluation_batches(
 
     Args:
         split: Its images may be `Prepared` already.
-        preprocess: What the device does.
+        preprocess: What the device does; None gives images as they were decoded, uint8 [1, H, W, 3], one a batch.
         batch_size: Images a batch, at most.
         workers: Threads.
         faults: Takes note of images that cannot be read, which are then left out.
@@ -202,21 +202,24 @@ def evaluation_batches(
     Raises:
         ImageUnreadable: an image cannot be read, and nobody takes note.
     """
+    size, batch_size = (preprocess.size, batch_size) if preprocess else ((0, 0), 1)
 
     def make(indices: np.ndarray) -> Batch:
         prepared = []
         for index in indices.tolist():
             try:
                 image = split.images[index]
-                prepared.append(image if isinstance(split.images, Prepared) else preprocess.prepare(to_rgb(image)))
+                if not isinstance(split.images, Prepared):
+                    image = preprocess.prepare(to_rgb(image)) if preprocess else to_rgb(image)
+                prepared.append(image)
             except ImageUnreadable as exc:
                 if faults is None:
                     raise
                 faults.note(split.images, index, exc)
                 prepared.append(None)
         good = [row for row, image in enumerate(prepared) if image is not None]
-        pixels = np.stack([prepared[row] for row in good]) if good else np.empty((0, *preprocess.size, 3), np.uint8)
-        return pixels, split.labels[indices[good]]
+        batch = np.stack([prepared[row] for row in good]) if good else np.empty((0, *size, 3), np.uint8)
+        return batch, split.labels[indices[good]]
 
     places, shard = np.arange(len(split)), shard or Shard()
     whole = batch_size * shard.of

@@ -11,6 +11,7 @@ from zoo.train.distill import make_distillation
 from zoo.train.freeze import check_classifier
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import Plan, make_plan
+from zoo.train.qat import with_rounding
 from zoo.train.replica import make_replica, with_shared_norms
 from zoo.train.resize import check_growth, make_growth
 from zoo.train.state import TrainState, make_average, make_state
@@ -30,6 +31,7 @@ def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState,
     model = parts.backbone.to(parts.chosen.device).to(memory_format=layout)
     check_classifier(model, config)
     check_growth(model, make_growth(config, parts.preprocess.size))
+    model = with_rounding(model, config.epochs * len(parts.loaders.train)) if config.qat else model
     model = with_shared_norms(model, parts.chosen.device) if config.sync_batchnorm else model
     ema = make_average(model, config.ema_decay)
     replica = make_replica(model, ema.module if ema else None, config, world, parts.chosen.device)

@@ -54,6 +54,7 @@ def finish(
         thresholds=thresholds,
         class_weights=parts.weights,
         teacher=parts.teacher.facts() if parts.teacher else {},
+        parent=parts.parent,
         preprocess=parts.preprocess.to_json(),
         config=config.model_dump(mode="json"),
         origins=resolved.origins,
@@ -65,7 +66,7 @@ def finish(
         dataset_fingerprint=data.fingerprint,
         dataset_sizes={name: len(split) for name, split in data.splits.items()},
         skipped_images=dict(data.skipped),
-        licenses=licenses_of(parts.plugins["backbone"], parts.backbone, parts.data, pretrained=config.pretrained),
+        licenses=_licenses(parts, pretrained=config.pretrained),
         parameters=parameter_count(parts.backbone),
         git_commit=git_commit(),
         created=now(),
@@ -73,6 +74,11 @@ def finish(
     epochs = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     write_text(run.report_file, render_report(run.name, record, epochs))
     run.write_record(record)
+
+
+def _licenses(parts: Parts, *, pretrained: bool) -> dict[str, str]:
+    own = licenses_of(parts.plugins["backbone"], parts.backbone, parts.data, pretrained=pretrained)
+    return {**own, "weights": str(parts.parent["license"])} if parts.parent else own
 
 
 def _best(state: TrainState, watched: str) -> dict[str, float]:

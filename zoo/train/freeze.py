@@ -41,6 +41,8 @@ class Freezing:
     frozen: bool = False
     unfreeze_epoch: int = 0
     """Whole epochs that it does; 0 means all."""
+    norms_rest: bool = False
+    """Whether running statistics of norms stand still in all epochs."""
 
     def begin_epoch(self, model: torch.nn.Module, epoch: int) -> None:
         """Put a model into training mode for an epoch, counted from 0.
@@ -49,6 +51,10 @@ class Freezing:
         keep them. (timm's `freeze` exchanges the norms for others, which could not be unfrozen with the same weights.)
         """
         model.train()
+        if self.norms_rest:
+            for module in model.modules():
+                if getattr(module, "running_mean", None) is not None:
+                    module.eval()
         if not self.frozen:
             return
         still = epoch < self.unfreeze_epoch or not self.unfreeze_epoch

@@ -17,6 +17,7 @@ from zoo.train.finish import finish
 from zoo.train.less_memory import halved, moved, tell_if_memory_ran_out
 from zoo.train.loop import EpochResult, fit
 from zoo.train.parts import Parts, fresh_backbone
+from zoo.train.qat import plain_weights
 from zoo.train.world import Votes, World
 from zoo.weights import save_weights
 
@@ -68,6 +69,7 @@ class Job:
             "classes": list(parts.data.classes),
             "class_weights": parts.weights,
             "teacher": parts.teacher.facts() if parts.teacher else {},
+            "parent": parts.parent,
             "versions": parts.versions,
             # Not a copy: what turns out to be broken later is saved as well.
             "broken": parts.loaders.train.faults.found,
@@ -187,7 +189,7 @@ def _epochs(job: Job) -> Iterator[EpochResult]:
 def _save_epoch(job: Job, result: EpochResult) -> None:
     """Weights first, the line second, the checkpoint last: whatever a kill leaves, a resume writes the same again."""
     state, world = job.state, job.plan.world
-    best = state.replica.state_of(state.weights_to_ship()) if result.best else {}
+    best = plain_weights(state.replica.state_of(state.weights_to_ship())) if result.best else {}
     line = {name: value for name, value in result.to_json().items() if name not in TIMED}
     state.history.append(line)
     broken = job.parts.loaders.train.faults.found

@@ -12,9 +12,11 @@ from zoo.data.augment import find_augmentation
 from zoo.data.source import locate, open_dataset
 from zoo.licenses import refuse_license
 from zoo.model import BackboneRequest, build_backbone
+from zoo.run import Run
 from zoo.train.allowed import refuse_before_download
 from zoo.train.material import Material, gather
 from zoo.train.mix import refuse_odd_batches
+from zoo.train.parent import parent_facts
 from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
 from zoo.train.weighting import check_weights, class_weights
 from zoo.versions import versions
@@ -42,6 +44,8 @@ class Parts:
     """Class -> what it weighs in the training loss; empty if all weigh the same."""
     teacher: Teacher | None
     """The run whose answers are learned as well."""
+    parent: dict[str, str | float]
+    """What is to be said of the run that this one goes on from; empty if there is none."""
     plugins: dict[str, Plugin]
     """Kind -> what the run's names meant."""
 
@@ -102,6 +106,7 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
         chosen=replace(chosen, cache=material.cache_mode, split_rule=material.data.rule),
         weights=_weights(config, material.data),
         teacher=teacher,
+        parent=parent_facts(config),
         plugins=_plugins(catalogue, config),
     )
 
@@ -114,16 +119,17 @@ def _weights(config: TrainConfig, data: PreparedData) -> dict[str, float]:
 
 def fresh_backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> torch.nn.Module:
     """Return the backbone anew, in one piece and with random weights, in place of one shared among processes."""
-    bare = config.model_copy(update={"pretrained": False, "weights": ""})
+    bare = config.model_copy(update={"pretrained": False, "weights": "", "parent": ""})
     return _backbone(catalogue, bare, classes)[0]
 
 
 def _backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> tuple[torch.nn.Module, Preprocess]:
     torch.manual_seed(config.seed)
+    start = Run(Path(config.parent)).best_file if config.parent else config.weights
     request = BackboneRequest(
         num_classes=classes,
-        pretrained=config.pretrained and not config.weights,
-        weights=load_weights(Path(config.weights).expanduser()) if config.weights else None,
+        pretrained=config.pretrained and not start,
+        weights=load_weights(Path(start).expanduser()) if start else None,
         image_size=config.image_size,
         options=config.all_backbone_options,
     )

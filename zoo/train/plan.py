@@ -146,7 +146,7 @@ def make_plan(
         normalise=Normalise(preprocess.mean, preprocess.std).to(chosen.device),
         transfer=Transfer(torch.device(chosen.device)),
         schedule=make_schedule(optimizer, config, _groups(steps_per_epoch, config.accumulate)),
-        freezing=Freezing(frozen=bool(config.freeze), unfreeze_epoch=config.unfreeze_epoch),
+        freezing=Freezing(frozen=bool(config.freeze), unfreeze_epoch=config.unfreeze_epoch, norms_rest=config.qat),
         growth=make_growth(config, preprocess.size),
         probe=config.probe,
     )

@@ -22,8 +22,10 @@ from zoo.train.checkpoint import read_checkpoint
 from zoo.train.choose import Chosen, choose
 from zoo.train.job import Job, how_to_go_on, locked, train_and_finish
 from zoo.train.mix import mixes, refuse_odd_batches
+from zoo.train.parent import check_parent
 from zoo.train.parts import Parts, find_parts
 from zoo.train.plan import check_plan
+from zoo.train.qat import check_qat
 from zoo.train.replica import check_replica
 from zoo.train.settle import settle
 from zoo.train.teacher import check_same_teacher, check_teacher
@@ -118,11 +120,12 @@ def _resumed(
     origins.update({name: "resume" for name in RESUME_MAY_CHANGE if getattr(config, name) != about["config"].get(name)})
     world.together(lambda: check_same_teacher(config, about.get("teacher", {})))
     # What the backbone began with and what classes weigh stands in the checkpoint; their files may be gone.
-    rest = config.model_copy(update={"pretrained": False, "weights": "", "class_weights": ""})
+    rest = config.model_copy(update={"pretrained": False, "weights": "", "parent": "", "class_weights": ""})
     saved = Chosen(**{"split_rule": "rank", "batch_size": config.batch_size, **about["chosen"]})
     chosen = world.together(lambda: _moved(saved, config, world))
     parts = world.in_turn(lambda: find_parts(catalogue, rest, chosen, watch))
-    parts = replace(_shared(parts, config, world), weights=about.get("class_weights", {}))
+    parts = _shared(parts, config, world)
+    parts = replace(parts, weights=about.get("class_weights", {}), parent=about.get("parent", {}))
     parts.loaders.train.faults.found.update(about.get("broken", {}))
     world.together(lambda: _refuse_other_data(parts, about["fingerprint"], run))
     for note in changed_versions(about.get("versions", {}), parts.versions):
@@ -197,5 +200,7 @@ def check_names(catalogue: Catalogue, config: TrainConfig, world: World = ALONE)
     refuse_odd_batches(config, config.batch_size)
     check_plan(config)
     check_teacher(catalogue, config)
+    check_parent(config)
+    check_qat(config)
     for make in check_trackers(catalogue, config.trackers, config.tracker_options).values():
         make()
