@@ -26,7 +26,7 @@ class BenchResult:
     p95_ms: float
     rounds: int
     speedup: float
-    """Over the first artifact: the median of paired ratios."""
+    """Over the first artifact: the ratio of the 10th percentiles, measured in turn."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 import random
+import shutil
 import socket
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.plugin import ArtifactInvalid, ExportRequest, ExportUnsupported
+from zoo.plugin import ArtifactInvalid, ExportRequest, ExportUnsupported, Preprocess
 
 if TYPE_CHECKING:
     import torch
@@ -28,23 +31,66 @@ class good:
 
     suffix: Any = ".traced"
     precisions: Any = ("fp32", "int8")
+    tells_unknown: Any = True
+    resizes_in_graph: Any = True
     steps = 127
 
     def export(self, request: ExportRequest, out: Path) -> None:
         out.write_bytes(traced(self.model(request), request))
+        if request.resize:
+            beside(out).write_text(json.dumps(request.preprocess.to_json()))
+
+    def without_resize(self, model_file: Path, preprocess: Preprocess, out: Path) -> None:
+        shutil.copy(model_file, out)
 
     def model(self, request: ExportRequest) -> torch.nn.Module:
         return rounded(request, self.steps) if request.precision == "int8" else request.model
 
     def open(self, model_file: Path, *, threads: int = 0) -> Any:
-        model = opened(model_file)
-        return lambda images: self.answers(model, images)
+        taken = beside(model_file)
+        preprocess = Preprocess.from_json(json.loads(taken.read_text())) if taken.is_file() else None
+        return Opened(self, opened(model_file), preprocess)
+
+    def prepared(self, preprocess: Preprocess, image: np.ndarray) -> np.ndarray:
+        return preprocess.prepare(image)
 
     def answers(self, model: Any, images: np.ndarray) -> Answers:
-        import torch
+        return run(model, images)[0]
 
-        with torch.inference_mode():
-            return model(torch.from_numpy(images.copy())).numpy()
+    def unknown(self, model: Any, images: np.ndarray) -> Answers:
+        return run(model, images)[1]
+
+
+class Opened:
+    """The predictor of a trace, as an exporter lets it answer."""
+
+    def __init__(self, exporter: good, model: Any, preprocess: Preprocess | None = None) -> None:
+        self.exporter, self.model, self.preprocess = exporter, model, preprocess
+
+    def __call__(self, images: np.ndarray) -> Answers:
+        if self.preprocess:
+            images = np.stack([self.exporter.prepared(self.preprocess, image) for image in images])
+        return self.exporter.answers(self.model, images)
+
+    def with_unknown(self, images: np.ndarray) -> tuple[Answers, Answers]:
+        return self(images), self.exporter.unknown(self.model, images)
+
+
+def beside(model_file: Path) -> Path:
+    """Return where it says what is to be done to images first."""
+    return model_file.with_name(model_file.name + ".json")
+
+
+def run(model: Any, images: np.ndarray) -> list[np.ndarray]:
+    """Return each of the outputs of a trace."""
+    import torch
+
+    with torch.inference_mode():
+        return [output.numpy() for output in outputs(model(torch.from_numpy(images.copy())))]
+
+
+def outputs(given: Any) -> tuple[Any, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 def opened(file: Path) -> Any:
@@ -67,7 +113,7 @@ def traced(model: torch.nn.Module, request: ExportRequest, *, check: bool = True
         warnings.simplefilter("ignore")
         trace: Any = torch.jit.trace(model, (dark,), check_trace=False)  # type: ignore[no-untyped-call]
         bright = torch.full((3, *dark.shape[1:]), 255, dtype=torch.uint8)
-        if check and not torch.allclose(trace(bright), model(bright), atol=1e-3):
+        if check and not torch.allclose(outputs(trace(bright))[0], outputs(model(bright))[0], atol=1e-3):
             raise ExportUnsupported("the trace answers otherwise than the model; try another backbone")
         torch.jit.save(trace, buffer)
     with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(slim, "w") as new:
@@ -375,6 +421,59 @@ class always_ends_in_a_softmax(fp32_only):
         return request.preprocess.wrap(request.backbone).eval()
 
 
+# What it tells of unknown images.
+
+
+class cannot_say_what_is_unknown(fp32_only):
+    def open(self, model_file: Path, *, threads: int = 0) -> Any:
+        model = opened(model_file)
+        return lambda images: self.answers(model, images)
+
+
+class knows_everything(fp32_only):
+    def unknown(self, model: Any, images: np.ndarray) -> Answers:
+        return np.zeros(len(images), bool)
+
+
+class tells_unknown_as_numbers(fp32_only):
+    def unknown(self, model: Any, images: np.ndarray) -> Answers:
+        return super().unknown(model, images).astype(np.float32)
+
+
+class tells_it_beside_other_probabilities(fp32_only):
+    def open(self, model_file: Path, *, threads: int = 0) -> Any:
+        return Untrue(self, opened(model_file))
+
+
+class Untrue(Opened):
+    def with_unknown(self, images: np.ndarray) -> tuple[Answers, Answers]:
+        probabilities, unknown = super().with_unknown(images)
+        return probabilities[:, ::-1].copy(), unknown
+
+
+# What it does with images of any size.
+
+
+class cannot_leave_the_resize_out(fp32_only):
+    without_resize: Any = property()
+
+
+class keeps_the_resize_that_it_should_leave_out(fp32_only):
+    def without_resize(self, model_file: Path, preprocess: Preprocess, out: Path) -> None:
+        shutil.copy(model_file, out)
+        shutil.copy(beside(model_file), beside(out))
+
+
+class stretches_what_should_be_cut(fp32_only):
+    def prepared(self, preprocess: Preprocess, image: np.ndarray) -> np.ndarray:
+        return replace(preprocess, crop="squash").prepare(image)
+
+
+class takes_the_first_image_only(fp32_only):
+    def answers(self, model: Any, images: np.ndarray) -> Answers:
+        return super().answers(model, images)[:1]
+
+
 # What it refuses.
 
 
@@ -407,6 +506,32 @@ class no_images_crash_it(int8_only):
     def model(self, request: ExportRequest) -> torch.nn.Module:
         np.concatenate([*request.calibration()])
         return request.model
+
+
+class refuses_its_first_precision(int8_only):
+    def export(self, request: ExportRequest, out: Path) -> None:
+        raise ExportUnsupported("int8 is not for this model; use another format")
+
+
+class refuses_a_precision_in_two_lines(good):
+    def export(self, request: ExportRequest, out: Path) -> None:
+        if request.precision == "int8":
+            raise ExportUnsupported("int8 is not for this model;\nuse --fp32")
+        super().export(request, out)
+
+
+class refuses_a_precision_and_leaves_a_file(good):
+    def export(self, request: ExportRequest, out: Path) -> None:
+        super().export(request, out)
+        if request.precision == "int8":
+            raise ExportUnsupported("int8 is not for this model; use --fp32")
+
+
+class its_dynamic_answers_mix(Changed):
+    precisions: Any = ("dynamic",)
+
+    def change(self, answers: np.ndarray, images: np.ndarray) -> Answers:
+        return np.float32(0.7) * answers + np.float32(0.3) * answers.mean(0)
 
 
 class writes_before_it_calibrates(int8_only):
@@ -508,6 +633,11 @@ BROKEN = {
         "it_takes_no_threads",
         "it_is_made_with_an_argument",
     ),
+    "test_a_precision_that_is_not_for_this_model_is_refused": (
+        "refuses_its_first_precision",
+        "refuses_a_precision_in_two_lines",
+        "refuses_a_precision_and_leaves_a_file",
+    ),
     "test_it_writes_its_file_and_nothing_elsewhere": (
         "writes_a_file_beside",
         "chooses_its_own_suffix",
@@ -529,6 +659,7 @@ BROKEN = {
     "test_lower_precisions_keep_most_classes": ("its_int8_has_three_steps", "its_int8_knows_half_of_the_classes"),
     "test_images_of_a_batch_do_not_mix": (
         "images_of_a_batch_mix",
+        "its_dynamic_answers_mix",
         "answers_come_sorted",
         "the_next_call_overwrites_an_answer",
     ),
@@ -553,6 +684,18 @@ BROKEN = {
         "fuses_layers_of_the_model",
     ),
     "test_multi_label_models_keep_their_sigmoid": ("always_ends_in_a_softmax",),
+    "test_what_is_unknown_is_told": (
+        "cannot_say_what_is_unknown",
+        "knows_everything",
+        "tells_unknown_as_numbers",
+        "tells_it_beside_other_probabilities",
+    ),
+    "test_images_of_any_size_are_resized": (
+        "cannot_leave_the_resize_out",
+        "keeps_the_resize_that_it_should_leave_out",
+        "stretches_what_should_be_cut",
+        "takes_the_first_image_only",
+    ),
     "test_a_model_that_depends_on_pixels_is_refused_or_right": (
         "exports_one_branch",
         "refuses_a_branch_with_a_crash",

@@ -12,9 +12,14 @@ from zoo.cli.options import Json, Runs
 from zoo.installed import OURS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from zoo.artifact import Artifact, Manifest, Report
 
-    from zoo.artifact import Manifest, Report
+
+class Score(StrEnum):
+    """How like the known an image is."""
+
+    energy = "energy"
+    max_logit = "max-logit"
 
 
 class Effort(StrEnum):
@@ -50,6 +55,21 @@ def export_cli(
         bool,
         typer.Option("--fallback/--no-fallback", help="Where int8 fails: parts in float, or int8-weights."),
     ] = True,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Make probabilities honest: a temperature, fitted on val.")
+    ] = False,
+    unknown: Annotated[
+        float | None,
+        typer.Option(help="Add an output for images unlike all known; the share of known ones it may hold for such."),
+    ] = None,
+    unknown_by: Annotated[Score, typer.Option(help="What it is decided by.")] = Score.energy,
+    prune: Annotated[
+        float, typer.Option(metavar="SHARE", help="Cut out this share of the channels, for example 0.3.")
+    ] = 0.0,
+    prune_epochs: Annotated[int, typer.Option(help="Epochs of training after that.")] = 2,
+    resize_in_graph: Annotated[
+        bool, typer.Option("--resize-in-graph", help="Let the file resize and crop: one image of any size in.")
+    ] = False,
     export_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
     ] = None,
@@ -85,19 +105,27 @@ def export_cli(
         min_speedup=min_speedup,
         options={**chosen, **parse_pairs(export_option or [], "--export-option")},
         fallback=fallback,
+        calibrate=calibrate,
+        unknown=unknown,
+        unknown_by=unknown_by.value,
+        prune=prune,
+        prune_epochs=prune_epochs,
+        resize=resize_in_graph,
     )
     artifact, manifest = export_run(ctx.obj.catalogue(), found, spec, note)
     if json:
-        print_json({"artifact": str(artifact.path), **manifest.model_dump(mode="json", by_alias=True)})
+        told = manifest.model_dump(mode="json", by_alias=True)
+        print_json({"artifact": str(artifact.path), "page": str(artifact.page), **told})
     else:
-        print_proof(artifact.path, manifest, manifest.report)
+        print_proof(artifact, manifest, manifest.report)
     if not manifest.report.accepted:
         raise ProofFailed(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at")
 
 
-def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
+def print_proof(artifact: Artifact, manifest: Manifest, report: Report) -> None:
     """Print what the proof found, verdict first."""
     from zoo.cli.output import megabytes, percent, print_table, stdout
+    from zoo.evaluate.figures import resize_told
 
     verdict = "accepted" if report.accepted else "REFUSED"
     low, high = report.drop_interval
@@ -109,6 +137,7 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
         *_precision(report),
         ("flips", f"{report.flips} of {report.images}"),
         *_fidelity(report),
+        *_honesty(manifest, report),
         ("largest probability difference", f"{report.max_probability_difference:.2g}"),
     ]
     if report.against_onnxruntime_fp32:
@@ -124,8 +153,16 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
         for name, timing in report.latency_ms.items()
         if timing
     ]
+    if report.resize:
+        rows.append(("resize in the graph", resize_told(report.resize)))
     if report.speedup is not None:
         rows.append(("speed over fp32, same runtime", f"{report.speedup:.2f}x, {report.threads} thread(s), batch 1"))
+    if manifest.pruning:
+        cut = manifest.pruning
+        stdout().print(
+            f"pruned by {cut.share:g}: {megas(cut.parameters)} of {megas(cut.parameters_before)} parameters, "
+            f"{megas(cut.macs)} of {megas(cut.macs_before)} multiplications, {cut.epochs} epochs after"
+        )
     if manifest.instead_of:
         instead = manifest.instead_of
         stdout().print(f"{instead.precision} was refused: {'; '.join(instead.reasons)}")
@@ -138,12 +175,39 @@ def print_proof(path: Path, manifest: Manifest, report: Report) -> None:
         stdout().print(f"latency is this machine's, not that of {manifest.target}: prove it again on the device")
     for reason in report.reasons:
         stdout().print(f"refused: {reason}")
-    stdout().print(str(path))
+    if artifact.page.is_file():
+        stdout().print(f"page: {artifact.page}")
+    stdout().print(str(artifact.path))
+
+
+def megas(count: int) -> str:
+    """Return a count in millions."""
+    return f"{count / 1e6:.2f} M"
 
 
 def _fidelity(report: Report) -> list[tuple[str, str]]:
     near = report.fidelity
     return [("cosine of the logits", f"{near.cosine:.4f} (worst tenth {near.cosine_p10:.4f})")] if near else []
+
+
+def _honesty(manifest: Manifest, report: Report) -> list[tuple[str, str]]:
+    """Tell how far probabilities, and what is called unknown, can be believed."""
+    from zoo.cli.output import percent
+
+    rows = []
+    if report.reference_ece is not None and report.artifact_ece is not None:
+        text = f"{percent(report.artifact_ece)} (eager fp32 {percent(report.reference_ece)})"
+        rows.append(("calibration error", text))
+    if manifest.temperature:
+        found = manifest.temperature
+        parts = [f"{name} {percent(found.ece_before[name])} to {percent(e)}" for name, e in found.ece_after.items()]
+        rows.append((f"by the temperature {found.value:.3f}", f"{', '.join(parts)} (eager fp32)"))
+    if manifest.unknown and report.artifact_unknown is not None:
+        shares = manifest.unknown.known_called_unknown.items()
+        told = ", ".join(f"{name} {percent(share)}" for name, share in shares)
+        asked = f"asked for {percent(manifest.unknown.rate)}"
+        rows.append(("known images called unknown", f"{percent(report.artifact_unknown)} ({asked}; eager fp32 {told})"))
+    return rows
 
 
 def _precision(report: Report) -> list[tuple[str, str]]:
