@@ -286,9 +286,7 @@ def _unknown(trained: Trained, contender: Contender, candidate: Guarded) -> dict
     }
 
 
-def _control(
-    trained: Trained, reference: np.ndarray, pixels: np.ndarray, thresholds: np.ndarray | None
-) -> Agreement:
+def _control(trained: Trained, reference: np.ndarray, pixels: np.ndarray, thresholds: np.ndarray | None) -> Agreement:
     """Move every normalised pixel to the next number that fp32 has, and see what the reference makes of it."""
     import torch
 
