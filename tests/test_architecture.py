@@ -33,6 +33,8 @@ LAYERS = (
         "zoo.proof",
         "zoo.judge",
         "zoo.export",
+        "zoo.export_file",
+        "zoo.export_job",
         "zoo.reproof",
         "zoo.predict",
         "zoo.bench",

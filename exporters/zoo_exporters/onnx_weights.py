@@ -9,6 +9,7 @@ import numpy as np
 
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Made
+from zoo_exporters.onnx_graph import tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,11 +104,3 @@ def in_steps(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 def weight_bytes(graph: GraphProto) -> int:
     """Return the bytes of a graph's constants."""
     return sum(tensor_bytes(tensor) for tensor in graph.initializer)
-
-
-def tensor_bytes(tensor: TensorProto) -> int:
-    """Return the bytes that a constant takes."""
-    from onnx import helper
-
-    size: int = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return size
