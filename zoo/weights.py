@@ -21,8 +21,19 @@ def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Write a state dict as safetensors, atomically."""
     from safetensors.torch import save
 
-    payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    payload = save(_apart(weights))
     write_atomic(path, lambda file: file.write(payload))
+
+
+def _apart(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give each tensor memory of its own, as the format demands; layers that share weights are written with each."""
+    apart, places = {}, set()
+    for name, tensor in weights.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return apart
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.train.choose import laid_out
 from zoo.train.distill import make_distillation
 from zoo.train.freeze import check_classifier
 from zoo.train.optimizer import make_optimizer
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState, Plan]:
     """Make the state of a run that has not begun; a saved one is loaded into it afterwards."""
     # Weights that are divided must lie in order; images may be channels last all the same.
-    nhwc = parts.chosen.layout == "nhwc" and not config.fsdp
-    layout = torch.channels_last if nhwc else torch.contiguous_format
-    model = parts.backbone.to(parts.chosen.device).to(memory_format=layout)
+    model = laid_out(parts.backbone.to(parts.chosen.device), "nchw" if config.fsdp else parts.chosen.layout)
     check_classifier(model, config)
     check_growth(model, make_growth(config, parts.preprocess.size))
     model = with_rounding(model, config.epochs * len(parts.loaders.train)) if config.qat else model

@@ -84,6 +84,18 @@ def autocast(device: str, precision: Precision) -> contextlib.AbstractContextMan
     return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
+def laid_out(model: torch.nn.Module, layout: Layout) -> torch.nn.Module:
+    """Return the model itself, what it has of rank 4 in that order of memory.
+
+    `Module.to` would do it, but fails on a model with 3-d convolutions, whose rank is 5.
+    """
+    form = torch.channels_last if layout == "nhwc" else torch.contiguous_format
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dim() == 4 and tensor.is_floating_point():
+            tensor.data = tensor.data.contiguous(memory_format=form)
+    return model
+
+
 def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"

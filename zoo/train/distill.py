@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from zoo.train.choose import laid_out
+
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
     from zoo.preprocess import Preprocess
@@ -81,9 +83,8 @@ def make_distillation(
         return torch.tensor(values, device=chosen.device).view(3, 1, 1)
 
     own = teacher.preprocess
-    layout = torch.channels_last if chosen.layout == "nhwc" else torch.contiguous_format
     return Distillation(
-        backbone=teacher.backbone.to(memory_format=layout),
+        backbone=laid_out(teacher.backbone, chosen.layout),
         size=own.size,
         scale=colour(preprocess.std) / colour(own.std),
         shift=(colour(preprocess.mean) - colour(own.mean)) / colour(own.std),

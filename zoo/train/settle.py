@@ -45,11 +45,15 @@ def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Ch
 
 
 def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
-    """Leave bf16 out where its gradients are not right.
+    """Leave out channels last where it kills the process, and bf16 where its gradients are not right.
 
     Raises:
         OptionInvalid: nothing else was asked for.
     """
+    if any(mode.layout == "nhwc" for mode in modes) and trial.dies_in_nhwc():
+        modes = tuple(mode for mode in modes if mode.layout == "nchw")
+        if not modes:
+            raise OptionInvalid("--layout nhwc: on CPUs PyTorch cannot train this model so (it crashes); use nchw")
     if all(mode.precision != "bf16" for mode in modes) or not trial.loses_gradients_in_bf16():
         return modes
     exact = tuple(mode for mode in modes if mode.precision == "fp32")

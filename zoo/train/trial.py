@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.shipped import Normalise
-from zoo.train.choose import autocast
+from zoo.train.choose import autocast, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,7 @@ class Trial:
 
     def copied(self, layout: Layout) -> torch.nn.Module:
         """Return a copy of the model on the device, in training mode."""
-        memory_format = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-        return copy.deepcopy(self.model).to(self.device).to(memory_format=memory_format).train()
+        return laid_out(copy.deepcopy(self.model).to(self.device), layout).train()
 
     def pixels(self, images: int) -> torch.Tensor:
         """Return noise, uint8 [images, H, W, 3], on the device."""
@@ -81,6 +80,21 @@ class Trial:
         with undisturbed(), torch.no_grad():
             model(torch.zeros(1, 3, *self.preprocess.size))
         return any(found)
+
+    def dies_in_nhwc(self) -> bool:
+        """Tell whether there is a strided 1 x 1 convolution of few channels, as MobileOne and FastViT begin with.
+
+        For its gradient PyTorch's kernels for CPUs (2.15) write beyond their memory where channels are last: the
+        process dies, then or later. From 16 channels on they do not.
+        """
+        return self.device == "cpu" and any(
+            isinstance(part, torch.nn.Conv2d)
+            and part.kernel_size == (1, 1)
+            and part.stride != (1, 1)
+            and part.groups == 1
+            and part.in_channels < 16
+            for part in self.model.modules()
+        )
 
 
 @contextlib.contextmanager
