@@ -55,7 +55,6 @@ TRAINING = {
     "cache": "off",
     # What is timed may come out otherwise the next time.
     "precision": "fp32",
-    "layout": "nhwc",
 }
 PRELOADED = ["torch", "timm", "onnx", "onnxruntime.quantization", "zoo.cli.train", "zoo.export", "zoo.train.session"]
 """Imported once, for all processes: it takes as long as training a small model."""

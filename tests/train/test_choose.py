@@ -254,3 +254,18 @@ def test_bf16_is_left_out_where_it_loses_gradients() -> None:
     assert settling._sound(ALL, small(8)) == tuple(mode for mode in ALL if mode.precision == "fp32")
     with pytest.raises(OptionInvalid, match="--precision bf16"):
         settling._sound((SHORT,), small(8))
+
+
+def test_channels_last_is_left_out_where_it_kills_the_process() -> None:
+    def begins_with(channels: int, *, stride: int = 2, device: str = "cpu") -> Trial:
+        first = torch.nn.Conv2d(channels, 8, 1, stride=stride)
+        return Trial(model=torch.nn.Sequential(first), preprocess=Preprocess(size=(32, 32)), device=device)
+
+    plain = tuple(mode for mode in ALL if mode.layout == "nchw")
+    assert settling._sound(ALL, begins_with(3)) == plain
+    assert settling._sound(plain, begins_with(3)) == plain
+    assert not begins_with(16).dies_in_nhwc()
+    assert not begins_with(3, stride=1).dies_in_nhwc()
+    assert not begins_with(3, device="cuda").dies_in_nhwc()
+    with pytest.raises(OptionInvalid, match="--layout nhwc"):
+        settling._sound((SHORT,), begins_with(3))
