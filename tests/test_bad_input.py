@@ -185,7 +185,7 @@ def test_an_unknown_run_gets_close_names(cli: Cli, trained_run: Run) -> None:
     ("arguments", "words"),
     [
         (["--format", "onxx"], ["onxx", "onnx"]),
-        (["--onnx", "--precision", "int3"], ["int3", "fp32, int8"]),
+        (["--onnx", "--precision", "int3"], ["int3", "fp32, fp16, int8"]),
         (["--onnx", "--target", "raspberry-pi-6"], ["raspberry-pi-6", "raspberry-pi-5"]),
         (["--onnx", "--export-option", "calibration=minmax"], ["calibration"]),
         (["--onnx", "--int8", "--export-option", "calibration_method=magic"], ["magic"]),

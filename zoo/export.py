@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from zoo.artifact import PAGE, REJECTED, Artifact, Manifest, Refusal, Tensor, checksums, write_golden, write_manifest
-from zoo.errors import ExportUnsupported, ZooError, first_line
+from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
 from zoo.evaluate.export_report import render_export
 from zoo.export_file import contender, write_model
 from zoo.export_job import ExportSpec, Job, checked
@@ -21,7 +21,7 @@ from zoo.verify import Budget
 from zoo.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from zoo.artifact import Report
@@ -90,7 +90,7 @@ def _make_and_prove(trained: Trained, job: Job, note: Callable[[str], None]) -> 
     run = trained.run
     final = run.export_folder / job.folder
     workspace = final.with_name(f".{final.name}.work")
-    with scratch_folder(final) as folder:
+    with _gone_with_an_error(workspace), scratch_folder(final) as folder:
         note(f"exporting {run.name} to {job.name} {job.precision}")
         model_file, made = write_model(trained, job, folder, note=note, workspace=workspace)
         with contender(trained, job, model_file, note) as side_by_side:
@@ -108,6 +108,17 @@ def _make_and_prove(trained: Trained, job: Job, note: Callable[[str], None]) -> 
     if report.accepted:
         _tell_trackers(trained, final, report, note)
     return Artifact(final if report.accepted else rejected), manifest
+
+
+@contextlib.contextmanager
+def _gone_with_an_error(workspace: Path) -> Iterator[None]:
+    """Remove half-done work that nobody can go on with; a signal leaves it."""
+    try:
+        yield
+    except ZooError as exc:
+        if not isinstance(exc, Interrupted | Terminated):
+            shutil.rmtree(workspace, ignore_errors=True)
+        raise
 
 
 def prove_again(

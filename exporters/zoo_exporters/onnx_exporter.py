@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
 from zoo.plugin import Made
 from zoo_exporters.int8.effort import DEFAULT as USUAL_EFFORT
-from zoo_exporters.int8.search import search
+from zoo_exporters.int8.search import check_words, search
 from zoo_exporters.onnx_dynamic import dynamic_int8, int4_weights
 from zoo_exporters.onnx_float import float_model
 from zoo_exporters.onnx_graph import ONE_FILE_BYTES, save, seal
@@ -51,6 +51,7 @@ class OnnxExporter:
             ExportUnsupported: the model cannot be expressed in ONNX at this precision, or not for this target.
             OptionInvalid: an unknown `search` or `calibration_method`, or a target too old for what is asked.
         """
+        check_words(dict(request.options))
         _check_size(request)
         if request.resize:
             check_target(request.target)

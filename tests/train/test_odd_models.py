@@ -1,4 +1,4 @@
-"""Backbones that are built otherwise than most: layers that share weights, convolutions in three dimensions."""
+"""Backbones that are built otherwise than most: shared weights, 3-d convolutions, bounds that are infinite."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from zoo.train.checkpoint import _finite
 from zoo.train.choose import laid_out
 from zoo.weights import load_weights, save_weights
 
@@ -35,3 +36,11 @@ def test_only_what_has_rank_4_is_laid_out() -> None:
     laid_out(model, "nchw")
     assert flat.weight.is_contiguous()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_bound_may_be_infinite_and_weights_may_not() -> None:
+    bound, weights = torch.tensor(float("inf")), torch.ones(3)
+    assert _finite({"bound": bound, "weights": weights})
+    assert not _finite({"weights": weights * bound})
+    assert not _finite({"weights": weights / weights.sub(1)})
+    assert not _finite({"bound": bound - bound})

@@ -100,7 +100,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _finite(weights: Mapping[str, torch.Tensor]) -> bool:
-    return all(bool(torch.isfinite(value).all()) for value in weights.values() if value.is_floating_point())
+    # A single number may be infinite from the start: a bound that values are clipped to, as Gemma's layers have.
+    return all(
+        bool(torch.isfinite(value).all() if value.dim() else not value.isnan())
+        for value in weights.values()
+        if value.is_floating_point()
+    )
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

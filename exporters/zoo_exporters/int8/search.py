@@ -15,6 +15,7 @@ from zoo_exporters.int8.effort import effort_of
 from zoo_exporters.int8.journal import Journal
 from zoo_exporters.int8.plans import fastest
 from zoo_exporters.int8.prepare import silent_sessions
+from zoo_exporters.int8.ranges import calibrator_of
 from zoo_exporters.int8.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 MARGIN = 1.02
 """By how much the search wants more speed than the proof asks for, since the proof measures again."""
 NAMED_LAYERS = 3
+
+
+def check_words(options: dict[str, object]) -> None:
+    """Look at what a user can say of a search, before anything runs.
+
+    Raises:
+        OptionInvalid: an unknown `search` or `calibration_method`.
+    """
+    effort_of(options)
+    calibrator_of(options)
 
 
 def search(model: ModelProto, request: ExportRequest) -> tuple[ModelProto, Made]:
