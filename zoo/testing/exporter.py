@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import getpass
 import inspect
@@ -77,10 +78,13 @@ class ExporterContract(Contract):
     def request_for(
         self, backbone: torch.nn.Module, options: dict[str, Any], known_options: Mapping[str, Option]
     ) -> Callable[..., ExportRequest]:
-        """Make a request as zoo does: `request_for(precision, multi_label=True)`."""
-        defaults = {name: option.default for name, option in known_options.items()}
-        own = {**defaults, **options}
-        return lambda precision, **changed: make_request(backbone, precision, changed.pop("options", own), **changed)
+        """Make a request as zoo does: `request_for(precision, multi_label=True)`, of a model that nothing changed."""
+        own = {**{name: option.default for name, option in known_options.items()}, **options}
+
+        def request(precision: str, **changed: Any) -> ExportRequest:
+            return make_request(copy.deepcopy(backbone), precision, changed.pop("options", own), **changed)
+
+        return request
 
     @pytest.fixture
     def working(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
