@@ -224,7 +224,7 @@ class Spoiled:
     how = ""
 
     def __init__(self) -> None:
-        from zoo_exporters.onnx_exporter import OnnxExporter
+        from zoo_exporters.onnx.exporter import OnnxExporter
 
         self._real = OnnxExporter()
 

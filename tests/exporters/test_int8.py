@@ -14,19 +14,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ExportUnsupported, OptionInvalid
 from zoo.plugin import Score, Target
-from zoo_exporters.int8.effort import EFFORTS
-from zoo_exporters.int8.journal import Journal
-from zoo_exporters.int8.plans import starts
-from zoo_exporters.int8.prepare import prepare
-from zoo_exporters.int8.products import products
-from zoo_exporters.int8.quantize import quantize
-from zoo_exporters.int8.ranges import CALIBRATORS, Seen, ranges, watch
-from zoo_exporters.int8.recipe import Recipe
-from zoo_exporters.int8.search import search
-from zoo_exporters.int8.treat import equalized, with_biases_corrected
-from zoo_exporters.onnx_exporter import OnnxExporter
-from zoo_exporters.onnx_float import float_model
-from zoo_exporters.onnx_reading import answers, preprocessing
+from zoo_exporters.onnx.exporter import OnnxExporter
+from zoo_exporters.onnx.fp32 import float_model
+from zoo_exporters.onnx.int8.effort import EFFORTS
+from zoo_exporters.onnx.int8.journal import Journal
+from zoo_exporters.onnx.int8.plans import starts
+from zoo_exporters.onnx.int8.prepare import prepare
+from zoo_exporters.onnx.int8.products import products
+from zoo_exporters.onnx.int8.quantize import quantize
+from zoo_exporters.onnx.int8.ranges import CALIBRATORS, Seen, ranges, watch
+from zoo_exporters.onnx.int8.recipe import Recipe
+from zoo_exporters.onnx.int8.search import search
+from zoo_exporters.onnx.int8.treat import equalized, with_biases_corrected
+from zoo_exporters.onnx.reading import answers, preprocessing
 
 from .conftest import eager, make_backbone, make_request, pictures
 
@@ -350,7 +350,7 @@ def test_a_candidate_that_does_not_run_costs_nothing_but_itself(
             raise RuntimeError("no kernel\nfor this")
         return quantize(model, recipe, *rest)
 
-    monkeypatch.setattr("zoo_exporters.int8.workbench.quantize", sometimes)
+    monkeypatch.setattr("zoo_exporters.onnx.int8.workbench.quantize", sometimes)
     request = make_request(resnet, "int8")
     _, made = search(float_model(request), request)
     assert "failed: no kernel" in [attempt.verdict for attempt in made.attempts]
@@ -361,7 +361,7 @@ def test_when_no_candidate_runs_the_reason_is_told(resnet: torch.nn.Module, monk
     def never(*_: object) -> ModelProto:
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr("zoo_exporters.int8.workbench.quantize", never)
+    monkeypatch.setattr("zoo_exporters.onnx.int8.workbench.quantize", never)
     request = make_request(resnet, "int8")
     with pytest.raises(ExportUnsupported, match="every candidate failed: no kernel"):
         search(float_model(request), request)
@@ -381,7 +381,7 @@ def test_more_effort_tries_more() -> None:
 
 
 def test_a_model_without_products_is_refused(monkeypatch: pytest.MonkeyPatch, resnet: torch.nn.Module) -> None:
-    monkeypatch.setattr("zoo_exporters.int8.workbench.products", lambda model: [])
+    monkeypatch.setattr("zoo_exporters.onnx.int8.workbench.products", lambda model: [])
     request = make_request(resnet, "int8")
     with pytest.raises(ExportUnsupported, match="no convolution"):
         search(float_model(request), request)

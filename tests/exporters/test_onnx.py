@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from zoo.errors import ExportUnsupported, OptionInvalid
 from zoo.plugin import Exporter, Target
-from zoo_exporters.onnx_exporter import OnnxExporter
+from zoo_exporters.onnx.exporter import OnnxExporter
 
 from .conftest import BACKBONES, CLASSES, PRECISIONS, SIDE, BranchesOnPixels, eager, make_request, pictures
 

@@ -15,13 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ArtifactInvalid, ExportUnsupported
 from zoo.plugin import Target
-from zoo_exporters import onnx_float, onnx_graph, onnx_makers
-from zoo_exporters.onnx_exporter import OnnxExporter
-from zoo_exporters.onnx_float import exportable, float_model
-from zoo_exporters.onnx_graph import save
-from zoo_exporters.onnx_makers import MAKERS
-from zoo_exporters.onnx_parity import Parity, eager
-from zoo_exporters.onnx_simplify import simplified
+from zoo_exporters.onnx import fp32, graph, makers
+from zoo_exporters.onnx.exporter import OnnxExporter
+from zoo_exporters.onnx.fp32 import exportable, float_model
+from zoo_exporters.onnx.graph import save
+from zoo_exporters.onnx.makers import MAKERS
+from zoo_exporters.onnx.parity import Parity, eager
+from zoo_exporters.onnx.simplify import simplified
 
 from .conftest import CLASSES, SIDE, BranchesOnPixels, make_backbone, make_request, pictures
 
@@ -39,7 +39,7 @@ EACH_MAKER = pytest.mark.parametrize("maker", [TRACE, DYNAMO])
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Leave one of the makers."""
-    return lambda name: monkeypatch.setattr(onnx_float, "MAKERS", {name: MAKERS[name]})
+    return lambda name: monkeypatch.setattr(fp32, "MAKERS", {name: MAKERS[name]})
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
@@ -84,7 +84,7 @@ def test_the_quick_maker_comes_first(resnet: torch.nn.Module, monkeypatch: pytes
     def never(*_: object) -> onnx.ModelProto:
         raise AssertionError
 
-    monkeypatch.setattr(onnx_float, "MAKERS", {**MAKERS, DYNAMO: never})
+    monkeypatch.setattr(fp32, "MAKERS", {**MAKERS, DYNAMO: never})
     assert operators(float_model(make_request(resnet, "fp32")))["Conv"] > 5
 
 
@@ -95,12 +95,12 @@ def test_what_a_trace_cannot_express_the_other_maker_may(tmp_path: Path) -> None
 
 def test_a_graph_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def off(_: object, images: torch.Tensor, outputs: Sequence[str], opset: int) -> onnx.ModelProto:
-        return onnx_makers.by_trace(make_request(backbone(1.1), "fp32").model, images, outputs, opset)
+        return makers.by_trace(make_request(backbone(1.1), "fp32").model, images, outputs, opset)
 
     def backbone(factor: float) -> torch.nn.Module:
         return Odd(lambda x: x * factor).eval()
 
-    monkeypatch.setattr(onnx_float, "MAKERS", {"off": off, TRACE: MAKERS[TRACE]})
+    monkeypatch.setattr(fp32, "MAKERS", {"off": off, TRACE: MAKERS[TRACE]})
     request = make_request(backbone(1.0), "fp32")
     assert gap(float_model(request), request, tmp_path) < 1e-5
 
@@ -219,9 +219,9 @@ def test_a_later_opset_is_converted_or_refused(
     resnet: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def too_late(model: torch.nn.Module, images: torch.Tensor, outputs: Sequence[str], _: int) -> onnx.ModelProto:
-        return onnx_makers.by_trace(model, images, outputs, 18)
+        return makers.by_trace(model, images, outputs, 18)
 
-    monkeypatch.setattr(onnx_float, "MAKERS", {TRACE: too_late})
+    monkeypatch.setattr(fp32, "MAKERS", {TRACE: too_late})
     request = make_request(resnet, "fp32", target=Target(opset=15))
     assert gap(float_model(request), request, tmp_path) < 1e-5
     assert {used.version for used in float_model(request).opset_import if used.domain == ""} == {15}
@@ -230,7 +230,7 @@ def test_a_later_opset_is_converted_or_refused(
 @pytest.fixture
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a protobuf message could hold 10 kB."""
-    monkeypatch.setattr(onnx_graph, "ONE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(graph, "ONE_FILE_BYTES", 10_000)
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_constant_inside_a_node_is_looked_at_too(tmp_path: Path) -> None:
 
 
 def test_only_fp32_may_be_large(monkeypatch: pytest.MonkeyPatch, resnet: torch.nn.Module, tmp_path: Path) -> None:
-    monkeypatch.setattr("zoo_exporters.onnx_exporter.ONE_FILE_BYTES", 10_000)
+    monkeypatch.setattr("zoo_exporters.onnx.exporter.ONE_FILE_BYTES", 10_000)
     with pytest.raises(ExportUnsupported, match=r"the weights take .* GiB and the quantizer holds 2; use --fp32"):
         EXPORTER.export(replace(make_request(resnet, "fp32"), precision="int8"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from zoo.errors import ExportUnsupported
 from zoo.runtime.session import OnnxPredictor, asked_options
 from zoo.verify import fidelity
-from zoo_exporters.onnx_exporter import OnnxExporter
-from zoo_exporters.onnx_half import half
-from zoo_exporters.onnx_weights import SESSION, in_steps, quantize_weights
+from zoo_exporters.onnx.exporter import OnnxExporter
+from zoo_exporters.onnx.fp16 import half
+from zoo_exporters.onnx.weights import SESSION, in_steps, quantize_weights
 
 from .conftest import BACKBONES, eager, make_request, pictures
 

@@ -16,8 +16,8 @@ from PIL import Image
 from zoo.data.decode import to_rgb
 from zoo.errors import OptionInvalid
 from zoo.plugin import Preprocess, Target
-from zoo_exporters.onnx_exporter import OnnxExporter
-from zoo_exporters.onnx_resize import OPSET, put_in_front, resize_graph, take_away
+from zoo_exporters.onnx.exporter import OnnxExporter
+from zoo_exporters.onnx.resize import OPSET, put_in_front, resize_graph, take_away
 
 from .conftest import CLASSES, SIDE, make_request, pictures
 

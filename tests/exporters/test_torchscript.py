@@ -14,8 +14,8 @@ import torch
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Target
 from zoo.verify import fidelity
-from zoo_exporters.torchscript_exporter import ENGINE_FILE, TorchScriptExporter
-from zoo_exporters.torchscript_predictor import best_engine
+from zoo_exporters.torchscript.exporter import ENGINE_FILE, TorchScriptExporter
+from zoo_exporters.torchscript.predictor import best_engine
 
 from .conftest import (
     BACKBONES,
@@ -50,7 +50,7 @@ def test_int8_file_holds_int8_weights(resnet: torch.nn.Module, files: Files) -> 
 
 
 def test_norms_that_are_functional_calls_are_folded_before_quantization() -> None:
-    from zoo_exporters.torchscript_int8 import traced
+    from zoo_exporters.torchscript.int8 import traced
 
     backbone = make_backbone("mobilenetv3_small_050")
     simple = traced(backbone)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo_exporters.onnx_graph import BATCH, INPUT
+from zoo_exporters.onnx.graph import BATCH, INPUT
 from zoo_exporters.quiet import mute
 
 if TYPE_CHECKING:

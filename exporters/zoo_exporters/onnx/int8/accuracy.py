@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo_exporters.int8.ranges import CALIBRATORS
+from zoo_exporters.onnx.int8.ranges import CALIBRATORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zoo_exporters.int8.recipe import Recipe
-    from zoo_exporters.int8.workbench import Trial, Workbench
+    from zoo_exporters.onnx.int8.recipe import Recipe
+    from zoo_exporters.onnx.int8.workbench import Trial, Workbench
 
 
 def holds(bench: Workbench, trial: Trial) -> bool:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
 from zoo.plugin import Made
-from zoo_exporters.int8.effort import DEFAULT as USUAL_EFFORT
-from zoo_exporters.int8.search import check_words, search
-from zoo_exporters.onnx_dynamic import dynamic_int8, int4_weights
-from zoo_exporters.onnx_float import float_model
-from zoo_exporters.onnx_graph import ONE_FILE_BYTES, save, seal
-from zoo_exporters.onnx_half import half
-from zoo_exporters.onnx_resize import check_target, put_in_front, take_away
-from zoo_exporters.onnx_weights import int8_weights
+from zoo_exporters.onnx.dynamic import dynamic_int8, int4_weights
+from zoo_exporters.onnx.fp16 import half
+from zoo_exporters.onnx.fp32 import float_model
+from zoo_exporters.onnx.graph import ONE_FILE_BYTES, save, seal
+from zoo_exporters.onnx.int8.effort import DEFAULT as USUAL_EFFORT
+from zoo_exporters.onnx.int8.search import check_words, search
+from zoo_exporters.onnx.resize import check_target, put_in_front, take_away
+from zoo_exporters.onnx.weights import int8_weights
 from zoo_exporters.quiet import aloud, quiet, reason
 
 if TYPE_CHECKING:

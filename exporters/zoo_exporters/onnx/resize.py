@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from zoo.errors import OptionInvalid
-from zoo_exporters.onnx_graph import BATCH, INPUT
+from zoo_exporters.onnx.graph import BATCH, INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo_exporters.onnx_graph import name_nodes
+from zoo_exporters.onnx.graph import name_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

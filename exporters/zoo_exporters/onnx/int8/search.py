@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Attempt, Made
-from zoo_exporters.int8.accuracy import holds, make_accurate, merit
-from zoo_exporters.int8.effort import effort_of
-from zoo_exporters.int8.journal import Journal
-from zoo_exporters.int8.plans import fastest
-from zoo_exporters.int8.prepare import silent_sessions
-from zoo_exporters.int8.ranges import calibrator_of
-from zoo_exporters.int8.workbench import Workbench
+from zoo_exporters.onnx.int8.accuracy import holds, make_accurate, merit
+from zoo_exporters.onnx.int8.effort import effort_of
+from zoo_exporters.onnx.int8.journal import Journal
+from zoo_exporters.onnx.int8.plans import fastest
+from zoo_exporters.onnx.int8.prepare import silent_sessions
+from zoo_exporters.onnx.int8.ranges import calibrator_of
+from zoo_exporters.onnx.int8.workbench import Workbench
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from zoo.plugin import ExportRequest
-    from zoo_exporters.int8.workbench import Trial
+    from zoo_exporters.onnx.int8.workbench import Trial
 
 MARGIN = 1.02
 """By how much the search wants more speed than the proof asks for, since the proof measures again."""

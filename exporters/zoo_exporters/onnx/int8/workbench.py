@@ -12,13 +12,13 @@ import numpy as np
 
 from zoo.plugin import Attempt, Score
 from zoo_exporters.calibration import calibration_batches
-from zoo_exporters.int8.prepare import prepare
-from zoo_exporters.int8.products import products
-from zoo_exporters.int8.quantize import quantize
-from zoo_exporters.int8.ranges import calibrator_of, channel_means, ranges, watch
-from zoo_exporters.int8.treat import equalized, with_biases_corrected
-from zoo_exporters.onnx_graph import save, seal
-from zoo_exporters.onnx_reading import PRODUCTS
+from zoo_exporters.onnx.graph import save, seal
+from zoo_exporters.onnx.int8.prepare import prepare
+from zoo_exporters.onnx.int8.products import products
+from zoo_exporters.onnx.int8.quantize import quantize
+from zoo_exporters.onnx.int8.ranges import calibrator_of, channel_means, ranges, watch
+from zoo_exporters.onnx.int8.treat import equalized, with_biases_corrected
+from zoo_exporters.onnx.reading import PRODUCTS
 from zoo_exporters.quiet import reason
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from zoo.plugin import ExportRequest, Predictor
     from zoo.runtime.timing import Timing
-    from zoo_exporters.int8.effort import Effort
-    from zoo_exporters.int8.journal import Journal
-    from zoo_exporters.int8.products import Product
-    from zoo_exporters.int8.ranges import Range
-    from zoo_exporters.int8.recipe import Recipe
+    from zoo_exporters.onnx.int8.effort import Effort
+    from zoo_exporters.onnx.int8.journal import Journal
+    from zoo_exporters.onnx.int8.products import Product
+    from zoo_exporters.onnx.int8.ranges import Range
+    from zoo_exporters.onnx.int8.recipe import Recipe
 
 TIMED_IMAGES = 8
 LEAST_ROUNDS, ENOUGH_ROUNDS = 15, 200

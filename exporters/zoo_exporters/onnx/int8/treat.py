@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_exporters.onnx_reading import makers
+from zoo_exporters.onnx.reading import makers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from zoo.errors import ArtifactInvalid, ExportUnsupported, ZooError
 from zoo.plugin import Made
 from zoo_exporters.quiet import quiet, reason
-from zoo_exporters.torchscript_predictor import (
+from zoo_exporters.torchscript.predictor import (
     TorchScriptPredictor,
     best_engine,
     outputs,
@@ -94,8 +94,8 @@ def _archive(request: ExportRequest) -> tuple[bytes, Made]:
 
 def _converted(request: ExportRequest, engine: str) -> tuple[torch.nn.Module, Made]:
     """Return the model in the request's precision, in eager form."""
-    from zoo_exporters.torchscript_dynamic import quantize_linears
-    from zoo_exporters.torchscript_int8 import NotTraceable, quantize
+    from zoo_exporters.torchscript.dynamic import quantize_linears
+    from zoo_exporters.torchscript.int8 import NotTraceable, quantize
 
     if request.precision == "fp32":
         return request.model, Made()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_exporters.int8.recipe import ALWAYS_FOLLOW, FOLLOWERS
-from zoo_exporters.int8.rounding import keep_float
-from zoo_exporters.onnx_dynamic import dynamic
-from zoo_exporters.onnx_reading import MATRIX_PRODUCTS, PRODUCTS, answers, constants, makers, preprocessing
+from zoo_exporters.onnx.dynamic import dynamic
+from zoo_exporters.onnx.int8.recipe import ALWAYS_FOLLOW, FOLLOWERS
+from zoo_exporters.onnx.int8.rounding import keep_float
+from zoo_exporters.onnx.reading import MATRIX_PRODUCTS, PRODUCTS, answers, constants, makers, preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from zoo.plugin import Target
-    from zoo_exporters.int8.ranges import Range
-    from zoo_exporters.int8.recipe import Recipe
+    from zoo_exporters.onnx.int8.ranges import Range
+    from zoo_exporters.onnx.int8.recipe import Recipe
 
 HALF = 128
 """The zero point that puts Hard-Sigmoid's 0.5 in the middle of uint8."""

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from zoo_exporters.calibration import calibration_batches
 from zoo_exporters.quiet import reason
-from zoo_exporters.torchscript_predictor import as_tensor
+from zoo_exporters.torchscript.predictor import as_tensor
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo_exporters.onnx_graph import INPUT
+from zoo_exporters.onnx.graph import INPUT
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo_exporters.int8.products import Product
+    from zoo_exporters.onnx.int8.products import Product
 
 FOLLOWERS: dict[str, frozenset[str]] = {
     "products": frozenset(),

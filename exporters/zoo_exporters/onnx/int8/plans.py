@@ -6,13 +6,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo_exporters.int8.recipe import Recipe
+from zoo_exporters.onnx.int8.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from zoo_exporters.int8.products import Product
-    from zoo_exporters.int8.workbench import Trial, Workbench
+    from zoo_exporters.onnx.int8.products import Product
+    from zoo_exporters.onnx.int8.workbench import Trial, Workbench
 
 GAIN = 1.015
 """The least by which a change must be faster to be kept: less is noise."""

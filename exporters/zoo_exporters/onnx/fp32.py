@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import ExportUnsupported
-from zoo_exporters.onnx_graph import output_names, save
-from zoo_exporters.onnx_makers import MAKERS
-from zoo_exporters.onnx_parity import Parity, eager
-from zoo_exporters.onnx_simplify import simplified
+from zoo_exporters.onnx.graph import output_names, save
+from zoo_exporters.onnx.makers import MAKERS
+from zoo_exporters.onnx.parity import Parity, eager
+from zoo_exporters.onnx.simplify import simplified
 from zoo_exporters.quiet import quiet, reason
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from zoo.plugin import ExportRequest
-    from zoo_exporters.onnx_makers import Maker
+    from zoo_exporters.onnx.makers import Maker
 
 FUSED_ATTENTION = "fused_attn"
 """timm's switch, an attribute of each attention module."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo_exporters.onnx_reading import PRODUCTS
+from zoo_exporters.onnx.reading import PRODUCTS
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

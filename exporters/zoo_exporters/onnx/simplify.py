@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_exporters.onnx_graph import INPUT, is_large, save
+from zoo_exporters.onnx.graph import INPUT, is_large, save
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

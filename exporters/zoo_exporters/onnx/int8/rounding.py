@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo_exporters.onnx_reading import makers
+from zoo_exporters.onnx.reading import makers
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

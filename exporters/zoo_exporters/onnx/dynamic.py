@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Made
-from zoo_exporters.onnx_graph import name_nodes, tensor_bytes
-from zoo_exporters.onnx_weights import NOTE, SESSION, quantize_weights, weight_bytes, weights
+from zoo_exporters.onnx.graph import name_nodes, tensor_bytes
+from zoo_exporters.onnx.weights import NOTE, SESSION, quantize_weights, weight_bytes, weights
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -9,7 +9,7 @@ import numpy as np
 
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Made
-from zoo_exporters.onnx_graph import tensor_bytes
+from zoo_exporters.onnx.graph import tensor_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import numpy as np
 
 from zoo.plugin import Made
 from zoo_exporters.calibration import calibration_batches
-from zoo_exporters.onnx_graph import INPUT, OUTPUT, name_nodes
-from zoo_exporters.onnx_reading import answers, preprocessing
+from zoo_exporters.onnx.graph import INPUT, OUTPUT, name_nodes
+from zoo_exporters.onnx.reading import answers, preprocessing
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

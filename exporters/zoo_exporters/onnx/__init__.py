@@ -1,0 +1,1 @@
+"""ONNX files: made at fp32, and turned into every other precision; run by onnxruntime."""
