@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from zoo.errors import ContractBroken
 from zoo.evaluate.score import eager
 from zoo.labels import chosen, thresholds_of
 from zoo.preprocess import Preprocess
+from zoo.runtime.model import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,29 +22,6 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.plugin import Predictor
     from zoo.run import Run, RunRecord
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One image's classes and their probabilities, the most probable first."""
-
-    image: str
-    top: tuple[tuple[str, float], ...]
-    """As many as were asked for."""
-    labels: tuple[tuple[str, float], ...] | None = None
-    """All that reach their thresholds; None where an image has exactly one label."""
-    unknown: bool | None = None
-    """Whether the image is like none that the model knows; None where the file does not tell."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values; `labels` only where an image may have several, `unknown` where the file tells it."""
-        several = {} if self.labels is None else {"labels": _plain(self.labels)}
-        told = {} if self.unknown is None else {"unknown": self.unknown}
-        return {"image": self.image, **told, **several, "top": _plain(self.top)}
-
-
-def _plain(found: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"class": name, "probability": probability} for name, probability in found]
 
 
 def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence[Path], *, top: int) -> list[Answer]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.export import prove_again
 from zoo.find import run_of
 from zoo.proof import replay
+from zoo.runtime.golden import limit_of
 from zoo.verify import differing
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Artifact, Report
     from zoo.catalogue import Catalogue
-
-GOLDEN_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8-weights": 1e-3, "int4-weights": 1e-3}
-GOLDEN_LIMIT_INT8 = 5e-2
-"""Other processors round int8 differently; on the same one the answers are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +47,7 @@ def verify_artifact(
         ArtifactInvalid: a file is missing, changed or unknown; or the run that it came from is not there.
     """
     manifest = artifact.manifest()
-    limit = GOLDEN_LIMITS.get(manifest.precision, GOLDEN_LIMIT_INT8)
+    limit = limit_of(manifest.precision)
     difference = replay(artifact.golden(), artifact.open(catalogue, threads=manifest.report.threads))
     problems = [] if difference <= limit else [f"golden vectors differ by {difference:.3g}, limit {limit:g}"]
     fresh = None if golden_only else prove_again(catalogue, run_of(artifact), artifact, note)

@@ -10,7 +10,7 @@ import typer
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
-    from zoo.predict import Answer
+    from zoo.runtime.model import Answer
 
 
 def predict_cli(

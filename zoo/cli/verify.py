@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,12 +12,43 @@ from zoo.cli.options import Json, Runs
 
 def verify_cli(
     ctx: typer.Context,
-    artifact: Annotated[str | None, typer.Argument(help="An artifact or its run [default: the newest].")] = None,
+    artifact: Annotated[
+        str | None, typer.Argument(help="An artifact, its run, or a bundle [default: the newest artifact].")
+    ] = None,
     golden: Annotated[bool, typer.Option("--golden", help="Only checksums and golden vectors, no dataset.")] = False,
+    key: Annotated[Path | None, typer.Option(help="Of a bundle: who must have signed it, a public key in PEM.")] = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Prove an artifact again."""
+    """Prove an artifact, or a bundle, again."""
+    from zoo.bundle.verify import is_bundle
+
+    if artifact and is_bundle(artifact):
+        _verify_bundle(Path(artifact), key, json=json)
+        return
+    if key:
+        raise typer.BadParameter("only bundles are signed; name one", param_hint="--key")
+    _verify_artifact(ctx, artifact, golden=golden, runs=runs, json=json)
+
+
+def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
+    from zoo.bundle.verify import verify_bundle
+    from zoo.cli.output import print_json, stdout
+    from zoo.errors import ProofFailed
+
+    found = verify_bundle(path, key)
+    if json:
+        print_json(found.to_json())
+    else:
+        stdout().print(f"checksums: {found.files} files unchanged")
+        said = "by this key" if found.signature_checked else "not looked at: give --key"
+        stdout().print(f"signature: {said if found.signed else 'none'}")
+        stdout().print(str(found.golden), soft_wrap=True)
+    if not found.golden.ok:
+        raise ProofFailed(f"{path}: {found.golden}")
+
+
+def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, runs: Path | None, json: bool) -> None:
     from zoo.cli.export import print_proof
     from zoo.cli.output import note, print_json, stdout
     from zoo.errors import ProofFailed

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
-from zoo.runtime.metadata import varint
+from .metadata import varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

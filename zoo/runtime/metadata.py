@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-METADATA_PROPS = 14
-"""The field's number in ONNX's ModelProto; each of its entries has a key (1) and a value (2)."""
+IR_VERSION, OPSET_IMPORT, METADATA_PROPS = 1, 8, 14
+"""Fields of ONNX's ModelProto. An opset has a domain (1) and a version (2), a note has a key (1) and a value (2)."""
 MOST_BYTES = 65536
 """A longer entry is none of ours."""
 SKIPPED = {0: 0, 1: 8, 5: 4}
@@ -26,6 +26,34 @@ def metadata(model_file: Path) -> dict[str, str]:
     with model_file.open("rb") as file:
         entries = list(_contents(file, METADATA_PROPS))
     return {_text(entry, 1): _text(entry, 2) for entry in entries}
+
+
+def model_versions(model_file: Path) -> tuple[int, int]:
+    """Return the file's IR version and the opset of ONNX's own operators; 0 for what a damaged file does not tell.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with model_file.open("rb") as file:
+        found = _numbers(file, IR_VERSION)
+        file.seek(0)
+        imports = [(_text(entry, 1), _numbers(io.BytesIO(entry), 2)) for entry in _contents(file, OPSET_IMPORT)]
+    own = [numbers for domain, numbers in imports if domain in ("", "ai.onnx")]
+    return max(found, default=0), max((number for numbers in own for number in numbers), default=0)
+
+
+def _numbers(file: BinaryIO, wanted: int) -> list[int]:
+    """Return the whole numbers of the fields numbered `wanted`."""
+    found = []
+    while (key := varint(file)) is not None:
+        number, wire = key >> 3, key & 7
+        value = varint(file) if wire in (0, 2) else SKIPPED.get(wire)
+        if value is None:
+            break
+        if wire == 0 and number == wanted:
+            found.append(value)
+        file.seek(0 if wire == 0 else value, io.SEEK_CUR)
+    return found
 
 
 def _text(entry: bytes, number: int) -> str:

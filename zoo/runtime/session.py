@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.runtime.beside import check_beside
-from zoo.runtime.metadata import metadata
+from .beside import check_beside
+from .metadata import metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SUFFIX = ".onnx"
+"""Of the files that it runs."""
 SESSION_KEY = "zoo.session"
 """Of the metadata entry in which a file asks for session options, as a JSON object."""
 OBEYED = frozenset({"session.disable_quant_qdq"})
@@ -49,7 +51,7 @@ class OnnxPredictor:
             return [np.asarray(answer) for answer in self._session.run(names, {self._input: images})]
         # A file that resizes takes a single image, of whatever size.
         each = [self._session.run(names, {self._input: image[None]}) for image in images]
-        return [np.concatenate(answers) for answers in zip(*each, strict=True)]
+        return [np.concatenate(answers) for answers in zip(*each)]
 
 
 def asked_options(model_file: Path) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Artifact -> one archive that runs on a device without zoo."""

@@ -1,0 +1,66 @@
+"""Whether a target can take a model file: what registry.toml says of the device, held against the file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import EnvironmentBroken
+from zoo.runtime.metadata import model_versions
+from zoo.runtime.session import SUFFIX
+
+if TYPE_CHECKING:
+    from zoo.artifact import Artifact, Manifest
+    from zoo.target import Target
+
+LOAD = """
+import json, sys
+from zoo.runtime.golden import read_golden
+from zoo.runtime.measure import peak_memory_mb
+from zoo.runtime.model import Model
+model = Model(sys.argv[1])
+model.ask(list(read_golden(model.folder)["images"][:1]))
+print(json.dumps(peak_memory_mb()))
+"""
+
+
+def why_not(artifact: Artifact, manifest: Manifest, target: Target) -> list[str]:
+    """Return why the target cannot take an artifact; empty if it can."""
+    file = artifact.path / manifest.model_file
+    if file.suffix != SUFFIX:
+        return [f"the device's runtime runs {SUFFIX} files, not {file.suffix}; export with --onnx"]
+    found = []
+    if target.precisions and manifest.precision not in target.precisions:
+        found.append(f"it runs {', '.join(target.precisions)}, not {manifest.precision}")
+    ir_version, opset = model_versions(file)
+    if ir_version > target.ir_version:
+        found.append(f"it takes IR {target.ir_version} at most, the file has {ir_version}")
+    if opset > target.opset:
+        found.append(f"it takes opset {target.opset} at most, the file has {opset}")
+    needed = memory_mb(artifact) if target.memory_mb and not found else None
+    if needed and needed > target.memory_mb:
+        found.append(f"it has {target.memory_mb} MB of memory, and one image takes {needed:.0f} MB")
+    return found
+
+
+def memory_mb(artifact: Artifact) -> float | None:
+    """Return the most memory of a process that answers one image in the device's runtime, measured here.
+
+    Raises:
+        EnvironmentBroken: it does not run.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(artifact.path.resolve())],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise EnvironmentBroken(f"{artifact.path} does not run here: {said[-1] if said else 'no reason given'}")
+    peak: float | None = json.loads(done.stdout)
+    return peak

@@ -1,0 +1,125 @@
+"""Artifact + target -> one .tar.gz: everything that a device needs, and nothing that has not been proven."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zoo.runtime
+from zoo.artifact import GOLDEN, MANIFEST
+from zoo.bundle.archive import write_archive
+from zoo.bundle.limits import why_not
+from zoo.bundle.papers import papers, proven_with
+from zoo.bundle.sbom import RUNTIME, SBOM, sbom
+from zoo.bundle.sign import SIGNATURE, signature
+from zoo.errors import ArtifactInvalid, ProofFailed
+from zoo.files import sha256
+from zoo.runtime.sums import SUMS, sums_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.artifact import Artifact, Manifest
+    from zoo.target import Target
+
+MOST_LETTERS = 40
+"""Of a run's name in that of its bundle: a tar header has room for 100 in a path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What was written."""
+
+    path: Path
+    folder: str
+    """In which the archive has its files."""
+    target: str
+    size_bytes: int
+    sha256: str
+    signed: bool
+    files: dict[str, int]
+    """Path in the archive -> its bytes, unpacked."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def bundle_artifact(
+    artifact: Artifact,
+    target: Target,
+    *,
+    out: Path | None = None,
+    key: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Bundle:
+    """Write an artifact's bundle for a target.
+
+    Args:
+        artifact: An accepted one.
+        target: The device; what it cannot take is refused.
+        out: The archive [default: in the run's folder `bundle`, named after run, artifact and target].
+        key: A private key to sign it with.
+        note: Gets a line about what is done.
+
+    Raises:
+        ArtifactInvalid: it was refused, or has changed since it was proven.
+        ProofFailed: it breaks a limit of the target.
+        OptionInvalid, EnvironmentBroken: no such key; the archive cannot be written.
+    """
+    manifest = artifact.manifest()
+    artifact.check_files(manifest)
+    if artifact.rejected or not manifest.report.accepted:
+        raise ArtifactInvalid(f"{artifact.path} was refused by its proof; a bundle is made of an accepted artifact")
+    note(f"looking whether {target.name} can take {artifact.path.name}")
+    if reasons := why_not(artifact, manifest, target):
+        raise ProofFailed(f"{target.name} cannot take {artifact.path}: {'; '.join(reasons)}")
+    if manifest.target != target.name:
+        note(f"it was exported for {manifest.target}: `zoo export --target {target.name}` knows what is fast there")
+    name = bundle_name(artifact, manifest, target)
+    files = contents(artifact, manifest, target, name, key)
+    final = out or artifact.path.resolve().parent.parent / "bundle" / f"{name}.tar.gz"
+    write_archive(final, name, files)
+    return Bundle(
+        path=final,
+        folder=name,
+        target=target.name,
+        size_bytes=final.stat().st_size,
+        sha256=sha256(final),
+        signed=key is not None,
+        files={path: len(content) for path, content in sorted(files.items())},
+    )
+
+
+def bundle_name(artifact: Artifact, manifest: Manifest, target: Target) -> str:
+    """Return what the archive and the folder in it are called."""
+    run = re.sub(r"[^A-Za-z0-9_.+-]", "-", str(manifest.lineage.get("run", "model"))).lstrip(".-")[:MOST_LETTERS]
+    return "-".join((run or "model", artifact.path.name, target.name))
+
+
+def contents(artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None) -> dict[str, bytes]:
+    """Return the files of a bundle, the checksums of all others among them."""
+    own = (MANIFEST, GOLDEN, *(file for file in manifest.files if file.startswith(manifest.model_file)))
+    files = {file: (artifact.path / file).read_bytes() for file in own}
+    files |= runtime_files()
+    names = sorted([*files, "README.md", "LICENSE", "LICENSES.md", "requirements.txt", "labels.txt", SBOM, SUMS])
+    files |= papers(manifest, target, name, [n for n in names if not n.startswith(RUNTIME)], signed=key is not None)
+    files[SBOM] = sbom(manifest, name, proven_with(manifest), digests(files)).encode()
+    if key:
+        files[SIGNATURE] = signature(files, key)
+    files[SUMS] = sums_text(digests(files)).encode()
+    return files
+
+
+def runtime_files() -> dict[str, bytes]:
+    """Return the device's runtime as plain files."""
+    folder = Path(zoo.runtime.__file__).parent
+    return {f"{RUNTIME}/{file.name}": file.read_bytes() for file in sorted(folder.glob("*.py"))}
+
+
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    """Return path -> SHA-256."""
+    return {path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())}

@@ -1,0 +1,68 @@
+"""What a person at the device reads: README, requirements, labels, licences."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from zoo.runtime.golden import limit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zoo.artifact import Manifest
+    from zoo.target import Target
+
+PACKAGES = {"numpy": "numpy>=1.22", "onnxruntime": "onnxruntime>=1.16", "Pillow": "Pillow>=9.1"}
+"""What the runtime imports, by the name on PyPI, and from which version on it works."""
+PYTHON = "3.9"
+"""The oldest that the runtime's files are written for."""
+NEWER = {"int4-weights": "onnxruntime>=1.20"}
+"""Precision -> what has kernels for it."""
+
+
+def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, signed: bool) -> dict[str, bytes]:
+    """Return the papers of a bundle called `name` that holds the files `names`."""
+    required = {**PACKAGES, **({"onnxruntime": NEWER[manifest.precision]} if manifest.precision in NEWER else {})}
+    proven = proven_with(manifest)
+    environment = Environment(
+        loader=PackageLoader("zoo.bundle"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+    )
+    readme = environment.get_template("README.md.j2").render(
+        manifest=manifest,
+        report=manifest.report,
+        target=target,
+        name=name,
+        names=names,
+        limit=limit_of(manifest.precision),
+        python=PYTHON,
+        signed=signed,
+    )
+    licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses)
+    lines = [f"{line}  # proven with {proven.get(package, 'an unknown version')}" for package, line in required.items()]
+    return {
+        "README.md": readme.encode(),
+        "LICENSES.md": licenses.encode(),
+        "LICENSE": own_license().encode(),
+        "requirements.txt": ("\n".join(lines) + "\n").encode(),
+        "labels.txt": ("\n".join(manifest.classes) + "\n").encode(),
+    }
+
+
+def proven_with(manifest: Manifest) -> Mapping[str, str]:
+    """Return package -> the version that the artifact was proven with, where that is known."""
+    made = manifest.lineage.get("versions", {})
+    found = {
+        "numpy": made.get("numpy"),
+        "onnxruntime": made.get("onnxruntime") or made.get("onnxruntime-gpu"),
+        "Pillow": made.get("pillow"),
+    }
+    return {name: version for name, version in found.items() if version}
+
+
+def own_license() -> str:
+    """Return the text of the licence that the runtime's files are under."""
+    text = importlib.metadata.distribution("edgezoo").read_text("licenses/LICENSE")
+    return text or "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"

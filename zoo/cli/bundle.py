@@ -1,0 +1,44 @@
+"""`zoo bundle`: artifact -> one archive for a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.completion import names
+from zoo.cli.options import Json, Runs
+
+
+def bundle_cli(
+    ctx: typer.Context,
+    artifact: Annotated[str | None, typer.Argument(help="An artifact or its run [default: the newest].")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="A device [default: the one it was exported for].", autocompletion=names("target")),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The archive [default: in the run's folder `bundle`].")] = None,
+    sign: Annotated[Path | None, typer.Option(help="Sign it with this Ed25519 private key, in PEM.")] = None,
+    runs: Runs = None,
+    json: Json = False,
+) -> None:
+    """Put a proven artifact and the runtime without torch into one archive that runs on a device.
+
+    The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest.
+    """
+    from zoo.bundle.make import bundle_artifact
+    from zoo.cli.output import note, print_json, print_table, stdout
+    from zoo.find import find_artifact
+    from zoo.home import runs_root
+
+    found = find_artifact(artifact, runs_root(runs), note)
+    device = ctx.obj.catalogue().target(target or found.manifest().target)
+    made = bundle_artifact(found, device, out=out, key=sign, note=note)
+    if json:
+        print_json(made.to_json())
+        return
+    print_table(["file", "kB"], [(name, f"{size / 1e3:.1f}") for name, size in made.files.items()])
+    signed = "signed; " if made.signed else ""
+    stdout().print(f"{made.path}: {made.size_bytes / 1e6:.2f} MB, {signed}sha256 {made.sha256}", soft_wrap=True)
+    stdout().print(f"on the device: tar xzf {made.path.name} && cd {made.folder} && cat README.md", soft_wrap=True)
