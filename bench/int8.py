@@ -1,10 +1,11 @@
 """Is zoo's int8 more accurate and faster than what others make of the same fp32 file and the same images?
 
 Models are trained on `shapes`, drawn files, or on `digits` (kept under --runs, so that a second call starts at once),
-and exported at fp32 and int8 by `zoo export`. From the same fp32 file and calibration images come onnxruntime's usual static recipe
-(`quant_pre_process`, `quantize_static`: QDQ, min-max, per channel, uint8 activations, int8 weights, all operators) and
-NNCF's `quantize`. All are timed in turn, one image at a time, one thread, in one run: `MODEL_speedup` is over fp32 in
-onnxruntime, the median of five runs. `MODEL_drop` is in points of top-1 on all validation images, against fp32.
+and exported at fp32 and int8 by `zoo export`. From the same fp32 file and calibration images come onnxruntime's usual
+static recipe (`quant_pre_process`, `quantize_static`: QDQ, min-max, per channel, uint8 activations, int8 weights, all
+operators) and NNCF's `quantize`. All are timed in turn, one image at a time, one thread, in one run: `MODEL_speedup`
+is over fp32 in onnxruntime, the median of five runs. `MODEL_drop` is in points of top-1 on all validation images,
+against fp32.
 """
 
 from __future__ import annotations
