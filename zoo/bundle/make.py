@@ -13,10 +13,11 @@ from zoo.artifact import GOLDEN, MANIFEST
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
 from zoo.bundle.papers import papers, proven_with
-from zoo.bundle.sbom import RUNTIME, SBOM, sbom
+from zoo.bundle.sbom import SBOM, sbom
 from zoo.bundle.sign import SIGNATURE, signature
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.files import sha256
+from zoo.runtime.manifest import RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from zoo.runtime.manifest import RUNTIME
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
 
 SBOM = "sbom.cdx.json"
 NAMESPACE = uuid.UUID("6f1c2f0e-7b39-5d0c-9f0e-3a4b5c6d7e8f")
-RUNTIME = "zoo_runtime"
 UNKNOWN = "unknown"
 
 

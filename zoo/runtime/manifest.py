@@ -11,6 +11,8 @@ from .errors import BundleError
 from .sums import SUMS, check, read_sums
 
 MANIFEST = "artifact.json"
+RUNTIME = "zoo_runtime"
+"""What a bundle calls this package; an artifact does not have it."""
 SCHEMA = 1
 THRESHOLD = 0.5
 """Of a label without one of its own."""
@@ -51,7 +53,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         BundleError: a file is missing, changed or damaged, or of a later schema.
     """
-    bundled = (folder / SUMS).exists()
+    bundled = (folder / SUMS).exists() or (folder / RUNTIME).is_dir()
     if bundled:
         sums = read_sums(folder)
         if MANIFEST not in sums:

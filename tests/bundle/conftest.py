@@ -1,0 +1,30 @@
+"""A bundle of the tiny model, packed and unpacked."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from zoo.bundle.make import bundle_artifact
+from zoo.target import Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.artifact import Artifact
+    from zoo.bundle.make import Bundle
+
+
+@pytest.fixture(scope="session")
+def made(onnx_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle for this machine; not to be changed."""
+    return bundle_artifact(onnx_artifact, Target(), out=tmp_path_factory.mktemp("bundle") / "digits.tar.gz")
+
+
+@pytest.fixture
+def unpacked(made: Bundle, tmp_path: Path) -> Path:
+    """The folder that tar makes of it."""
+    subprocess.run(["tar", "xzf", made.path, "-C", tmp_path], check=True)
+    return tmp_path / made.folder
