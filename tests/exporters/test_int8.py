@@ -18,6 +18,7 @@ from zoo_exporters.onnx.exporter import OnnxExporter
 from zoo_exporters.onnx.fp32 import float_model
 from zoo_exporters.onnx.int8.effort import EFFORTS
 from zoo_exporters.onnx.int8.journal import Journal
+from zoo_exporters.onnx.int8.normalise import normalise_in_place
 from zoo_exporters.onnx.int8.plans import starts
 from zoo_exporters.onnx.int8.prepare import prepare
 from zoo_exporters.onnx.int8.products import products
@@ -201,11 +202,35 @@ def test_only_products_and_what_is_between_are_rounded(name: str, prepared: dict
         path.append(node.op_type)
         tensor = node.output[0]
         assert "DequantizeLinear" not in [makers[read].op_type for read in node.input if read in makers]
-    assert sorted(path) == ["Cast", "Div", "Sub", "Transpose"]
+    # Where int8 follows, the normalisation is one node, which stays in the pixels' layout.
+    assert sorted(path) == ["BatchNormalization", "Cast", "Transpose"]
     (after,) = readers(graph, node.output[0])
     assert [n.op_type for n in (after, *readers(graph, after.output[0]))] == ["DequantizeLinear", "Conv"]
     assert makers["probabilities"].op_type == "Softmax"
     assert makers[makers["probabilities"].input[0]].op_type == "Gemm"
+
+
+def test_normalising_in_one_node_changes_no_answer(prepared: dict[str, ModelProto]) -> None:
+    model, images = copy.deepcopy(prepared["resnet"]), pictures(8)
+    divide = next(node for node in model.graph.node if node.op_type == "Div")
+    normalise_in_place(model)  # nothing is rounded, so nothing is to be done
+    assert "BatchNormalization" not in [node.op_type for node in model.graph.node]
+    scale = [numpy_helper.from_array(np.float32(0.02), "step"), numpy_helper.from_array(np.uint8(114), "zero")]
+    model.graph.initializer.extend(scale)
+    for user in readers(model.graph, divide.output[0]):
+        user.input[0] = "read"
+    position = list(model.graph.node).index(divide) + 1
+    pair = [
+        helper.make_node("QuantizeLinear", [divide.output[0], "step", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "step", "zero"], ["read"]),
+    ]
+    for node in reversed(pair):
+        model.graph.node.insert(position, node)
+    rounded = run(model, images)
+    normalise_in_place(model)
+    assert [node.op_type for node in model.graph.node].count("BatchNormalization") == 1
+    # A pixel that lies between two steps may fall on the other side.
+    assert np.abs(run(model, images) - rounded).max() < 1e-3
 
 
 def test_weights_have_a_scale_for_each_channel(prepared: dict[str, ModelProto]) -> None:

@@ -18,7 +18,7 @@ GAIN = 1.015
 """The least by which a change must be faster to be kept: less is noise."""
 FINALISTS = 4
 """Plans that are timed once more, together."""
-SLOW_IN_INT8 = frozenset({"depthwise", "gate"})
+SLOW_IN_INT8 = frozenset({"depthwise", "grouped", "gate"})
 
 
 def fastest(bench: Workbench) -> list[Trial]:
@@ -33,16 +33,16 @@ def fastest(bench: Workbench) -> list[Trial]:
 def starts(products: Sequence[Product], hard_sigmoid: bool) -> list[Recipe]:
     """Return recipes of very different kinds, as a model of any family may want them.
 
-    The first convolution starts in float: three channels fill no int8 kernel, and pixels would be normalised in a
-    layout that is four times as slow (measured).
+    Most start with the first convolution in float as well: three channels fill few int8 kernels.
     """
+    whole = frozenset(product.name for product in products)
     every = frozenset(product.name for product in products if product.kind != "stem")
     matrices = frozenset(product.name for product in products if product.kind == "matrix")
     slow = frozenset(product.name for product in products if product.kind in SLOW_IN_INT8)
-    found = [Recipe(static=every, follow=follow) for follow in ("all", "linear", "products")]
+    found = [Recipe(static=part, follow=follow) for part in (whole, every) for follow in ("all", "linear", "products")]
     found.append(Recipe(static=every - slow, follow="linear"))
     if hard_sigmoid:
-        found.append(Recipe(static=every, follow="all", saturate=True))
+        found += [Recipe(static=part, follow="all", saturate=True) for part in (whole, every)]
     if len(matrices) > 1:
         found.append(Recipe(dynamic=matrices))
         found += [Recipe(static=every - matrices, dynamic=matrices, follow=f) for f in ("linear", "products")]

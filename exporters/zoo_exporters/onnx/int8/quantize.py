@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo_exporters.onnx.dynamic import dynamic
+from zoo_exporters.onnx.int8.normalise import normalise_in_place
 from zoo_exporters.onnx.int8.recipe import ALWAYS_FOLLOW, FOLLOWERS
 from zoo_exporters.onnx.int8.rounding import keep_float
 from zoo_exporters.onnx.reading import MATRIX_PRODUCTS, PRODUCTS, answers, constants, makers, preprocessing
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from zoo.plugin import Target
     from zoo_exporters.onnx.int8.ranges import Range
-    from zoo_exporters.onnx.int8.recipe import Recipe
+from zoo_exporters.onnx.int8.recipe import Recipe
 
 HALF = 128
 """The zero point that puts Hard-Sigmoid's 0.5 in the middle of uint8."""
@@ -35,6 +36,7 @@ def quantize(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range], tar
     """
     quantized = _static(model, recipe, ranges, target) if recipe.static else _copy(model)
     keep_float(quantized.graph, answers(model.graph))
+    normalise_in_place(quantized)
     if recipe.saturate:
         saturate_hard_sigmoids(quantized)
     if recipe.dynamic:
