@@ -204,6 +204,36 @@ def test_a_shape_that_depends_on_pixels_stays_computed(tmp_path: Path) -> None:
     assert [predict(np.full((1, 2, 2, 3), value, np.uint8)).tolist() for value in (0, 1)] == [[4, 0], [4, 12]]
 
 
+def test_a_branch_on_shapes_alone_is_decided() -> None:
+    """Quantizers do not look into an If, and lose what only it reads."""
+    pixels = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", 4, 6, 3])
+    answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 4, 6, 3])
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("Mul", ["weights", constant], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3])],
+        )
+        for name, constant in (("then", "two"), ("else", "three"))
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", ["floats"], ["high"], start=1, end=2),
+        helper.make_node("Less", ["high", "five"], ["small"]),
+        helper.make_node("If", ["small"], ["scaled"], **branches),
+        helper.make_node("Add", ["floats", "scaled"], ["probabilities"]),
+    ]
+    values = {"weights": np.ones(3, np.float32), "two": np.float32(2), "three": np.float32(3), "five": np.array([5])}
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "branch", [pixels], [answer], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    images = pictures(2, seed=1)[:, :4, :6]
+    kept = simplified(model, images)
+    assert operators(kept).keys() == {"Cast", "Add"}
+    assert {tuple(numpy_helper.to_array(t).ravel()) for t in kept.graph.initializer} == {(2, 2, 2)}
+
+
 @pytest.mark.parametrize("opset", [13, 16, 20])
 def test_the_target_s_opset_is_kept(opset: int, vit: torch.nn.Module, tmp_path: Path) -> None:
     request = make_request(vit, "fp32", target=Target(opset=opset, ir_version=8))

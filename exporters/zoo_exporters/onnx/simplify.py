@@ -11,7 +11,7 @@ import numpy as np
 from zoo_exporters.onnx.graph import INPUT, is_large, save
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from onnx import GraphProto, ModelProto, NodeProto
 
@@ -33,14 +33,16 @@ def simplified(model: ModelProto, pictures: np.ndarray) -> ModelProto:
     """
     with tempfile.TemporaryDirectory(prefix="zoo-onnx-") as name:
         folder = Path(name)
-        if UNFORESEEABLE.isdisjoint(node.op_type for node in model.graph.node):
-            fold_shapes(model, pictures, folder)
+        arithmetic = _shape_arithmetic(model.graph)
+        beside = {id(node) for node in arithmetic}
+        if UNFORESEEABLE.isdisjoint(node.op_type for node in model.graph.node if id(node) not in beside):
+            fold_shapes(model, arithmetic, pictures, folder)
         drop_unread(model.graph)
         return _optimised(model, folder)
 
 
-def fold_shapes(model: ModelProto, pictures: np.ndarray, folder: Path) -> None:
-    """Replace what is computed from shapes alone by constants, where it is the same at every batch size.
+def fold_shapes(model: ModelProto, arithmetic: Sequence[NodeProto], pictures: np.ndarray, folder: Path) -> None:
+    """Replace `arithmetic`, computed from shapes alone, by constants, where it is the same at every batch size.
 
     A trace reads shapes from its tensors as it goes; with height and width fixed, only the batch is left of them, and
     a Reshape can infer that. Quantizers, shape inference and other runtimes then have an easier graph, too.
@@ -48,7 +50,6 @@ def fold_shapes(model: ModelProto, pictures: np.ndarray, folder: Path) -> None:
     from onnx import numpy_helper
 
     graph = model.graph
-    arithmetic = _shape_arithmetic(graph)
     computed = dict.fromkeys(output for node in arithmetic for output in node.output if output)
     reshapes = [node for node in graph.node if node.op_type == "Reshape" and node.input[1] in computed]
     values = _observed(model, list(computed), [node.output[0] for node in reshapes], (pictures, folder))
@@ -83,13 +84,16 @@ def _keep(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
     graph.node.extend(copies)
 
 
-def _names_read(node: NodeProto) -> Iterable[str]:
-    yield from node.input
+def _names_read(node: NodeProto) -> set[str]:
+    """Return the tensors that a node reads, and those from outside that the branches of an If or Loop read."""
+    names = set(node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _names_read(inner)
-            yield from (output.name for output in graph.output)
+            inside = {output for inner in graph.node for output in inner.output}
+            inside.update(tensor.name for tensor in (*graph.initializer, *graph.input))
+            reads = {name for inner in graph.node for name in _names_read(inner)}
+            names |= (reads | {output.name for output in graph.output}) - inside
+    return names
 
 
 def _shape_arithmetic(graph: GraphProto) -> list[NodeProto]:
@@ -99,7 +103,8 @@ def _shape_arithmetic(graph: GraphProto) -> list[NodeProto]:
     known: set[str] = set()
     found = []
     for node in graph.node:
-        from_shapes = not known.isdisjoint(node.input) and (known | constants).issuperset(node.input)
+        read = _names_read(node)
+        from_shapes = not known.isdisjoint(read) and (known | constants).issuperset(read)
         if node.op_type in ("Shape", "Size") or from_shapes:
             found.append(node)
             known.update(output for output in node.output if output)
