@@ -67,7 +67,7 @@ class Training:
 
 SIX = {
     "resnet18": Training(7, 3e-3),
-    "efficientnet_lite0": Training(10, 4e-3),
+    "efficientnet_lite0": Training(16, 4e-3),
     "mobilenetv3_small_100": Training(12, 4e-3),
     "efficientnet_b0": Training(16, 4e-3),
     "convnext_atto": Training(20, 2e-3),

@@ -40,6 +40,7 @@ LAYERS = (
         "zoo.predict",
         "zoo.bench",
         "zoo.bundle",
+        "zoo.monitor",
     },
     {"zoo.testing", "zoo.authoring"},
     {"zoo.doctor", "zoo.cli", "zoo.__main__"},

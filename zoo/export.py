@@ -13,6 +13,7 @@ from zoo.evaluate.export_report import render_export
 from zoo.export_file import contender, write_model
 from zoo.export_job import ExportSpec, Job, checked
 from zoo.files import replace_folder, scratch_folder, sha256, write_text
+from zoo.monitor.reference import write_reference
 from zoo.proof import prove
 from zoo.run import now
 from zoo.tracking import make_trackers
@@ -98,6 +99,7 @@ def _make_and_prove(trained: Trained, job: Job, note: Callable[[str], None]) -> 
             proof = prove(trained, side_by_side, job.budget)
         report = proof.report
         write_golden(folder, proof.golden)
+        write_reference(folder, proof.reference)
         manifest = _manifest(trained, job, model_file, report, made)
         write_text(folder / PAGE, render_export(manifest, proof.golden, proof.flipped, proof.moved))
         manifest = manifest.model_copy(update={"files": checksums(folder)})

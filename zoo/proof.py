@@ -15,6 +15,8 @@ from zoo.errors import first_line
 from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.score import eager
 from zoo.labels import thresholds_of
+from zoo.monitor.reference import Reference, reference_of
+from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave
 from zoo.verify import Budget, agree, compare, findings
 from zoo.versions import machine
@@ -93,6 +95,8 @@ class Asked(NamedTuple):
     golden: Golden
     answers: dict[str, np.ndarray]
     """Of each who was asked: float32 [N, C]."""
+    statistics: np.ndarray
+    """What each image that the artifact was given looks like, float64 [N, 4]; see `zoo.runtime.statistics`."""
     pixels: np.ndarray
     """The golden images as the backbone sees them, uint8 [n, height, width, 3]."""
     median: np.ndarray | None = None
@@ -104,6 +108,8 @@ class Proof(NamedTuple):
 
     report: Report
     golden: Golden
+    reference: Reference
+    """What production is compared with."""
     flipped: list[Example]
     """Some of the images whose answer changed, the worst first."""
     moved: list[Example]
@@ -118,7 +124,7 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     labels, classes = trained.data.splits[SPLIT].labels, trained.record.classes
     thresholds = thresholds_of(trained.record)
     candidate = Guarded(contender.predict, len(classes))
-    golden, answers, pixels, median = _one_pass(trained, contender, candidate)
+    golden, answers, statistics, pixels, median = _one_pass(trained, contender, candidate)
     numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes, thresholds)
     numbers["batches"] = _batch_differences(candidate, golden)
     numbers["size_bytes"] = _size(contender.model_file)
@@ -145,7 +151,8 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     )
     flipped = most_flipped(labels, answers["reference"], answers["artifact"], thresholds)
     moved = most_moved(answers["reference"], answers["artifact"], thresholds)
-    return Proof(report, golden, _examples(trained, answers, flipped), _examples(trained, answers, moved))
+    reference = reference_of(SPLIT, classes, answers["artifact"], thresholds, statistics)
+    return Proof(report, golden, reference, _examples(trained, answers, flipped), _examples(trained, answers, moved))
 
 
 def replay(golden: Golden, predict: Predictor) -> float:
@@ -178,36 +185,40 @@ def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Ask
         asked["onnxruntime_fp32"] = contender.onnxruntime_fp32
     chosen = one_of_each(split.labels, GOLDEN_IMAGES)
     kept: list[np.ndarray] = []
+    looks: list[list[float]] = []
     answers: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     done = 0
     for images, _ in evaluation_batches(split, trained.preprocess, workers=trained.workers):
         for name, predict in asked.items():
             answers[name].append(predict(images))
+        if not contender.resizes:
+            looks += [list(image_statistics(image).values()) for image in images]
         kept += [images[i - done] for i in chosen if done <= i < done + len(images)]
         done += len(images)
     joined = {name: np.concatenate(parts) for name, parts in answers.items()}
     if contender.resizes:
-        joined["artifact"], median = _pass_over_images(trained, candidate)
+        joined["artifact"], statistics, median = _pass_over_images(trained, candidate)
         golden, pixels = _golden_to_resize(trained, candidate, chosen)
-        return Asked(golden, joined, pixels, median)
+        return Asked(golden, joined, statistics, pixels, median)
     golden = Golden(
         images=np.stack(kept),
         labels=split.labels[chosen],
         reference=joined["reference"][chosen],
         artifact=joined["artifact"][chosen],
     )
-    return Asked(golden, joined, golden.images)
+    return Asked(golden, joined, np.array(looks), golden.images)
 
 
-def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray]:
-    """Ask for every image as it was decoded; return the answers, and the image of the median size."""
+def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ask for every image as it was decoded; return answers, what the images look like, and the one of median size."""
     split = trained.data.splits[SPLIT]
-    answers, areas = [], []
-    for image, _ in evaluation_batches(split, None, workers=trained.workers):
-        answers.append(candidate(image))
-        areas.append(image.size)
+    answers, areas, looks = [], [], []
+    for images, _ in evaluation_batches(split, None, workers=trained.workers):
+        answers.append(candidate(images))
+        areas.append(images.size)
+        looks.append(list(image_statistics(images[0]).values()))
     middle = int(np.argsort(areas, kind="stable")[len(areas) // 2])
-    return np.concatenate(answers), to_rgb(split.images[middle])[None]
+    return np.concatenate(answers), np.array(looks), to_rgb(split.images[middle])[None]
 
 
 def _golden_to_resize(trained: Trained, candidate: Guarded, chosen: np.ndarray) -> tuple[Golden, np.ndarray]:

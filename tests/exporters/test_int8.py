@@ -215,8 +215,8 @@ def test_normalising_in_one_node_changes_no_answer(prepared: dict[str, ModelProt
     divide = next(node for node in model.graph.node if node.op_type == "Div")
     normalise_in_place(model)  # nothing is rounded, so nothing is to be done
     assert "BatchNormalization" not in [node.op_type for node in model.graph.node]
-    scale = [numpy_helper.from_array(np.float32(0.02), "step"), numpy_helper.from_array(np.uint8(114), "zero")]
-    model.graph.initializer.extend(scale)
+    steps = {"step": np.float32(0.02), "zero": np.uint8(114)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in steps.items())
     for user in readers(model.graph, divide.output[0]):
         user.input[0] = "read"
     position = list(model.graph.node).index(divide) + 1

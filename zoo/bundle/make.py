@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo.runtime
-from zoo.artifact import GOLDEN, MANIFEST
+from zoo.artifact import MANIFEST, PAGE
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
 from zoo.bundle.papers import papers, proven_with
@@ -103,7 +103,7 @@ def bundle_name(artifact: Artifact, manifest: Manifest, target: Target) -> str:
 
 def contents(artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None) -> dict[str, bytes]:
     """Return the files of a bundle, the checksums of all others among them."""
-    own = (MANIFEST, GOLDEN, *(file for file in manifest.files if file.startswith(manifest.model_file)))
+    own = (MANIFEST, *(file for file in manifest.files if file != PAGE))
     files = {file: (artifact.path / file).read_bytes() for file in own}
     files |= runtime_files()
     names = sorted([*files, "README.md", "LICENSE", "LICENSES.md", "requirements.txt", "labels.txt", SBOM, SUMS])

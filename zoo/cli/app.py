@@ -11,7 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.cli import bench, bundle, data, doctor, evaluate, export, listing, plugin, predict, show, train, tune, verify
+from zoo.cli import (
+    bench,
+    bundle,
+    data,
+    doctor,
+    evaluate,
+    export,
+    listing,
+    monitor,
+    plugin,
+    predict,
+    show,
+    train,
+    tune,
+    verify,
+)
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, Elsewhere, ZooError, first_line, lacks_memory
 
@@ -118,6 +133,7 @@ app.command("export")(export.export_cli)
 app.command("verify")(verify.verify_cli)
 app.command("predict")(predict.predict_cli)
 app.command("bundle")(bundle.bundle_cli)
+app.command("monitor")(monitor.monitor_cli)
 app.command("bench")(bench.bench_cli)
 app.command("list", cls=PlainCommand)(listing.list_cli)
 app.command("show")(show.show_cli)

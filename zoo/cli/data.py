@@ -9,6 +9,7 @@ import typer
 
 from zoo.cli.completion import names, options
 from zoo.cli.data_check import check_cli
+from zoo.cli.monitor import from_log_cli
 from zoo.cli.options import Json
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ DatasetOption = Annotated[
 Seed = Annotated[int, typer.Option(help="Of the splits that are cut, and of what is chosen.")]
 
 data_app.command("check")(check_cli)
+data_app.command("from-log")(from_log_cli)
 
 
 @data_app.command("stats")
