@@ -123,7 +123,6 @@ def trained_run(catalogue: Catalogue, name: str, size: int, runs: Path) -> Run:
         "model": name,
         "dataset": how.dataset,
         "dataset_options": {"count": "600"} if how.dataset == "shapes" else {},
-        "recipe": "finetune",
         "augment": "light",
         "pretrained": False,
         "epochs": how.epochs,
