@@ -99,9 +99,10 @@ class Catalogue:
         return self.load(self.find(kind, name))
 
     def target(self, name: str) -> Target:
-        """Return a target's facts; "host" always exists."""
+        """Return a target's facts, of a short name those that it stands for; "host" always exists."""
         if name in self.registry.targets:
-            return self.registry.targets[name]
+            found = self.registry.targets[name]
+            return self.registry.targets.get(found.name, found)
         if name == "host":
             return Target()
         raise UnknownName(self._unknown("target", name, list(self.registry.targets)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import zoo.runtime
 from zoo.artifact import MANIFEST, PAGE
+from zoo.bundle import browser
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
 from zoo.bundle.papers import papers, proven_with
@@ -55,6 +56,7 @@ def bundle_artifact(
     *,
     out: Path | None = None,
     key: Path | None = None,
+    web_runtime: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Write an artifact's bundle for a target.
@@ -64,12 +66,13 @@ def bundle_artifact(
         target: The device; what it cannot take is refused.
         out: The archive [default: in the run's folder `bundle`, named after run, artifact and target].
         key: A private key to sign it with.
+        web_runtime: The package of onnxruntime-web for a target in a browser [default: zoo's cache, else npm].
         note: Gets a line about what is done.
 
     Raises:
         ArtifactInvalid: it was refused, or has changed since it was proven.
         ProofFailed: it breaks a limit of the target.
-        OptionInvalid, EnvironmentBroken: no such key; the archive cannot be written.
+        OptionInvalid, EnvironmentBroken: no such key; no onnxruntime-web; the archive cannot be written.
     """
     manifest = artifact.manifest()
     artifact.check_files(manifest)
@@ -81,7 +84,8 @@ def bundle_artifact(
     if manifest.target != target.name:
         note(f"it was exported for {manifest.target}: `zoo export --target {target.name}` knows what is fast there")
     name = bundle_name(artifact, manifest, target)
-    files = contents(artifact, manifest, target, name, key)
+    page = browser.page(manifest, web_runtime, note) if browser.has_page(target) else {}
+    files = contents(artifact, manifest, target, name, key, page)
     final = out or artifact.path.resolve().parent.parent / "bundle" / f"{name}.tar.gz"
     write_archive(final, name, files)
     return Bundle(
@@ -101,14 +105,17 @@ def bundle_name(artifact: Artifact, manifest: Manifest, target: Target) -> str:
     return "-".join((run or "model", artifact.path.name, target.name))
 
 
-def contents(artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None) -> dict[str, bytes]:
-    """Return the files of a bundle, the checksums of all others among them."""
+def contents(
+    artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None, page: dict[str, bytes]
+) -> dict[str, bytes]:
+    """Return the files of a bundle, the checksums of all others among them; `page` is what a browser shows."""
     own = (MANIFEST, *(file for file in manifest.files if file != PAGE))
     files = {file: (artifact.path / file).read_bytes() for file in own}
-    files |= runtime_files()
+    files |= runtime_files() | page
     names = sorted([*files, "README.md", "LICENSE", "LICENSES.md", "requirements.txt", "labels.txt", SBOM, SUMS])
     files |= papers(manifest, target, name, [n for n in names if not n.startswith(RUNTIME)], signed=key is not None)
-    files[SBOM] = sbom(manifest, name, proven_with(manifest), digests(files)).encode()
+    packages = {**proven_with(manifest), **({browser.RUNTIME: browser.VERSION} if page else {})}
+    files[SBOM] = sbom(manifest, name, packages, digests(files)).encode()
     if key:
         files[SIGNATURE] = signature(files, key)
     files[SUMS] = sums_text(digests(files)).encode()

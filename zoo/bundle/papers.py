@@ -39,8 +39,9 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
         limit=limit_of(manifest.precision),
         python=PYTHON,
         signed=signed,
+        page="index.html" in names,
     )
-    licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses)
+    licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses, page="index.html" in names)
     lines = [f"{line}  # proven with {proven.get(package, 'an unknown version')}" for package, line in required.items()]
     return {
         "README.md": readme.encode(),

@@ -6,6 +6,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from zoo.bundle import browser
 from zoo.runtime.manifest import RUNTIME
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def sbom(manifest: Manifest, name: str, packages: Mapping[str, str], sums: Mappi
     Args:
         manifest: Of the artifact.
         name: Of the bundle.
-        packages: Those that the device installs -> the version that the artifact was proven with.
+        packages: Those that the device installs -> the version that the artifact was proven with; or the page's own.
         sums: The bundle's files so far -> their SHA-256.
     """
     made = manifest.lineage.get("versions", {})
@@ -46,7 +47,7 @@ def sbom(manifest: Manifest, name: str, packages: Mapping[str, str], sums: Mappi
     }
     runtime = _component("library", RUNTIME, made.get("edgezoo", UNKNOWN), manifest.licenses["code"])
     libraries = [
-        {**_component("library", package, version, ""), "purl": f"pkg:pypi/{package.lower()}@{version}"}
+        {**_component("library", package, version, ""), "purl": f"pkg:{_registry(package)}/{package.lower()}@{version}"}
         for package, version in packages.items()
     ]
     document = {
@@ -67,6 +68,10 @@ def sbom(manifest: Manifest, name: str, packages: Mapping[str, str], sums: Mappi
 def _component(kind: str, name: str, version: str, license_: str) -> dict[str, Any]:
     stated = {"licenses": [{"expression": license_}]} if _is_spdx(license_) else {}
     return {"type": kind, "bom-ref": name, "name": name, "version": version, **stated}
+
+
+def _registry(package: str) -> str:
+    return "npm" if package == browser.RUNTIME else "pypi"
 
 
 def _is_spdx(license_: str) -> bool:

@@ -20,12 +20,16 @@ def bundle_cli(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The archive [default: in the run's folder `bundle`].")] = None,
     sign: Annotated[Path | None, typer.Option(help="Sign it with this Ed25519 private key, in PEM.")] = None,
+    web_runtime: Annotated[
+        Path | None, typer.Option(help="For browsers: the .tgz of onnxruntime-web [default: npm fetches it].")
+    ] = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
     """Put a proven artifact and the runtime without torch into one archive that runs on a device.
 
-    The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest.
+    The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest. For a browser
+    (`--target browser`) a page that runs the model is in it as well.
     """
     from zoo.bundle.make import bundle_artifact
     from zoo.cli.output import note, print_json, print_table, stdout
@@ -34,7 +38,7 @@ def bundle_cli(
 
     found = find_artifact(artifact, runs_root(runs), note)
     device = ctx.obj.catalogue().target(target or found.manifest().target)
-    made = bundle_artifact(found, device, out=out, key=sign, note=note)
+    made = bundle_artifact(found, device, out=out, key=sign, web_runtime=web_runtime, note=note)
     if json:
         print_json(made.to_json())
         return

@@ -72,13 +72,13 @@ def _rows(catalogue: Catalogue, kind: Kind, runs: Path | None) -> list[Row]:
     if kind is Kind.targets:
         return [
             {
-                "name": t.name,
+                "name": name,
                 "arch": t.arch,
                 "threads": t.threads,
                 "precisions": ", ".join(t.precisions) or "any",
                 "description": t.description,
             }
-            for t in registry.targets.values()
+            for name, t in ((name, catalogue.target(name)) for name in registry.targets)
         ]
     if kind is Kind.runs:
         return _runs(runs)
