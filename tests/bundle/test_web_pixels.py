@@ -77,15 +77,18 @@ def test_it_resizes_and_crops_as_pillow_does(interpolation: str, tmp_path: Path)
 
 
 def test_its_limits_are_the_runtimes(tmp_path: Path) -> None:
-    code = "const { limitOf } = await import(process.argv[2]); console.log(JSON.stringify(process.argv.slice(3).map(limitOf)));"
+    code = """
+const { limitOf } = await import(process.argv[2]);
+console.log(JSON.stringify(process.argv.slice(3).map((name) => limitOf(name))));
+"""
     names = [*LIMITS, "int8", "dynamic"]
     assert json.loads(node(code, tmp_path, WEB / "model.mjs", *names)) == [limit_of(name) for name in names]
 
 
 def test_it_reads_an_npz_as_numpy_does(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {"images": rng.integers(0, 256, (3, 5, 7, 3)).astype(np.uint8), "labels": np.arange(3, dtype=np.int64)}
-    arrays["artifact"] = rng.random((3, 4), np.float32)
+    arrays: dict[str, np.ndarray] = {"labels": np.arange(3, dtype=np.int64), "artifact": rng.random((3, 4), np.float32)}
+    arrays["images"] = rng.integers(0, 256, (3, 5, 7, 3)).astype(np.uint8)
     code = """
 import { readFileSync } from "node:fs";
 const { readNpz } = await import(process.argv[2]);

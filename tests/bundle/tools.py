@@ -1,4 +1,4 @@
-"""What these tests need beside Python: a browser, Node and its packages. Where checks are made for others they must be there."""
+"""What these tests need beside Python: a browser, Node, a compiler; where `CI` is set they must be there."""
 
 from __future__ import annotations
 
