@@ -32,7 +32,7 @@ CLOSE = 1e-3
 """Of what a page shows, which is rounded to hundredths of a percent."""
 
 
-def unpacked(catalogue: Catalogue, artifact: Artifact, folder: Path) -> Path:
+def unpack(catalogue: Catalogue, artifact: Artifact, folder: Path) -> Path:
     made = bundle_artifact(artifact, catalogue.target("browser"), out=folder / "bundle.tar.gz")
     with tarfile.open(made.path) as archive:
         archive.extractall(folder, filter="data")
@@ -42,7 +42,7 @@ def unpacked(catalogue: Catalogue, artifact: Artifact, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(catalogue: Catalogue, onnx_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the tiny model on digits, fp32; not to be changed."""
-    return unpacked(catalogue, onnx_artifact, tmp_path_factory.mktemp("fp32"))
+    return unpack(catalogue, onnx_artifact, tmp_path_factory.mktemp("fp32"))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_it_runs_on_a_graphics_processor(bundle: Path, photos: list[Path]) -> No
 def test_a_changed_bit_is_named_before_anything_is_read(
     catalogue: Catalogue, onnx_artifact: Artifact, tmp_path: Path, name: str
 ) -> None:
-    folder = unpacked(catalogue, onnx_artifact, tmp_path)
+    folder = unpack(catalogue, onnx_artifact, tmp_path)
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
@@ -184,7 +184,7 @@ def test_other_answers_than_the_proofs_fail(catalogue: Catalogue, onnx_artifact:
     from zoo.bundle.make import digests
     from zoo.runtime.sums import SUMS, read_sums, sums_text
 
-    folder = unpacked(catalogue, onnx_artifact, tmp_path)
+    folder = unpack(catalogue, onnx_artifact, tmp_path)
     with np.load(folder / "golden.npz") as arrays:
         changed = {name: arrays[name] for name in arrays}
     changed["artifact"] = changed["artifact"][::-1]
@@ -208,7 +208,7 @@ def test_other_kinds_of_files(
 ) -> None:
     artifact, manifest = export_run(catalogue, trained_run, spec)
     assert manifest.report.accepted, manifest.report.reasons
-    folder = unpacked(catalogue, artifact, tmp_path)
+    folder = unpack(catalogue, artifact, tmp_path)
     assert (folder / "ort/ort.jspi.min.mjs").exists() is (manifest.precision == "fp32")
     model = Model(folder)
     with opened(folder) as page:
