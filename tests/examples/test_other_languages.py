@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -44,7 +44,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
                 picture.putalpha(holes)
         exif = Image.Exif()
         exif[0x112] = number % 8 + 1
-        picture.save(files[-1], exif=exif, **({} if number % 3 == 2 else {"subsampling": number % 3}))
+        options: dict[str, Any] = {} if number % 3 == 2 else {"subsampling": number % 3}
+        picture.save(files[-1], exif=exif, **options)
     return files
 
 
