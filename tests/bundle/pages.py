@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 FAKE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+CORES = 2
 PATIENCE_MS = 120_000
 
 
@@ -51,6 +52,8 @@ def opened(folder: Path, *flags: str, isolated: bool = True) -> Iterator[Page]:
         page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
+        # Threads must work also where the tests themselves are held to one core.
+        page.add_init_script(f"Object.defineProperty(navigator, 'hardwareConcurrency', {{ get: () => {CORES} }})")
         page.goto(address)
         yield page
         browser.close()
