@@ -22,6 +22,7 @@ from zoo.cli import (
     monitor,
     plugin,
     predict,
+    serve,
     show,
     train,
     tune,
@@ -134,6 +135,7 @@ app.command("verify")(verify.verify_cli)
 app.command("predict")(predict.predict_cli)
 app.command("bundle")(bundle.bundle_cli)
 app.command("monitor")(monitor.monitor_cli)
+app.command("serve")(serve.serve_cli)
 app.command("bench")(bench.bench_cli)
 app.command("list", cls=PlainCommand)(listing.list_cli)
 app.command("show")(show.show_cli)

@@ -15,7 +15,7 @@ from .pixels import decode, prepare
 from .session import OnnxPredictor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BATCH = 16
 """Images that go through the network together; more gain nothing on a processor, and take memory."""
@@ -57,21 +57,25 @@ class Model:
 
     Args:
         path: The bundle's or the artifact's folder. Every file is checked before the model is parsed.
-        threads: Of onnxruntime; 0 for all cores, None for as many as it was proven with.
+        threads: Of the runtime; 0 for all cores, None for as many as it was proven with.
+        open_file: Loads a model file that is no ONNX file, `open_file(file, threads=2)`, and returns what answers
+            uint8 [N, H, W, 3] with float32 [N, C], and has `with_unknown` if the file tells it.
 
     Raises:
         BundleError: a file is missing, changed or damaged, or the model cannot be run.
     """
 
-    def __init__(self, path: str | Path = ".", *, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path = ".", *, threads: int | None = None, open_file: Callable[..., Any] = OnnxPredictor
+    ) -> None:
         self.folder = Path(path)
         self.manifest = read_manifest(self.folder)
         self.classes = self.manifest.classes
         file = self.folder / self.manifest.model_file
         self.threads = self.manifest.threads if threads is None else threads
         try:
-            self.session = OnnxPredictor(file, threads=self.threads)
-        except Exception as exc:  # onnxruntime has a dozen types of its own
+            self.session = open_file(file, threads=self.threads)
+        except Exception as exc:  # a runtime has a dozen types of its own
             reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
             raise BundleError(f"{file} does not load: {reason}; see requirements.txt for versions") from exc
 

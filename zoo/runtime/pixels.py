@@ -29,11 +29,15 @@ class PixelError(ValueError):
     """An image that cannot be decoded completely; the text says why."""
 
 
-def decode(source: Path | bytes) -> np.ndarray:
+def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode an image to RGB uint8 [H, W, 3]: EXIF orientation applied, alpha over white, first frame of several.
 
+    Args:
+        source: A file, or its bytes.
+        max_pixels: Of a larger one only the header is read.
+
     Raises:
-        PixelError: not an image of a known format, truncated, damaged, or over `MAX_PIXELS`.
+        PixelError: not an image of a known format, truncated, damaged, or over `max_pixels`.
     """
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
@@ -43,11 +47,11 @@ def decode(source: Path | bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data)
+            return _decode(data, max_pixels)
     except (PixelError, MemoryError):
         raise
     except Exception as exc:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files
-        raise PixelError(_reason(exc)) from exc
+        raise PixelError(_reason(exc, max_pixels)) from exc
 
 
 def read_file(path: Path) -> bytes:
@@ -69,11 +73,11 @@ def read_file(path: Path) -> bytes:
         raise PixelError(f"cannot be read: {exc.strerror or exc}") from exc
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(data: bytes, max_pixels: int) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > max_pixels:
             raise PixelError(
-                f"has {image.width * image.height / 1e6:.0f} megapixels, over the limit of {MAX_PIXELS / 1e6:.0f}"
+                f"has {image.width * image.height / 1e6:.3g} megapixels, over the limit of {max_pixels / 1e6:.3g}"
             )
         image.load()
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
@@ -92,10 +96,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(exc: Exception) -> str:
+def _reason(exc: Exception, max_pixels: int) -> str:
     text = str(exc)
     if isinstance(exc, Image.DecompressionBombError):
-        return f"has hundreds of megapixels, over the limit of {MAX_PIXELS / 1e6:.0f}"
+        return f"has hundreds of megapixels, over the limit of {max_pixels / 1e6:.3g}"
     if "cannot identify image file" in text:
         return f"is not an image of a known format ({', '.join(FORMATS)})"
     if "truncated" in text or "Truncated" in text:

@@ -1,0 +1,1 @@
+"""A proven model behind HTTP: supervisor (processes) -> worker -> app -> reading -> batching -> subject."""
