@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -21,17 +21,29 @@ from zoo.serve.batching import Full
 from zoo.serve.refused import Refused, error_body, error_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from zoo.serve.worker import Worker
 
+PREDICT = "/v1/predict"
+DEFAULT_TOP, MOST_TOP = 5, 1000
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FORM = {"schema": {"type": "object", "properties": {"image": {"type": "array", "items": BINARY["schema"]}}}}
 BASE64 = {"type": "string", "description": "an encoded image in base64"}
 JSON_BODY = {
     "schema": {"type": "object", "properties": {"image": BASE64, "images": {"type": "array", "items": BASE64}}}
 }
-PREDICT = {
+TAKES = {
+    "parameters": [
+        {
+            "name": "top",
+            "in": "query",
+            "description": "how many classes to tell",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TOP, "default": DEFAULT_TOP},
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -40,7 +52,7 @@ PREDICT = {
             "multipart/form-data": FORM,
             "application/json": JSON_BODY,
         },
-    }
+    },
 }
 EXAMPLE = {
     "model": "SHA-256 of the model file that answered",
@@ -48,7 +60,7 @@ EXAMPLE = {
     "predictions": [{"image": "cat.jpg", "top": [{"class": "cat", "probability": 0.98}]}],
 }
 STATUSES = {
-    400: "the form or the JSON cannot be read",
+    400: "the form, the JSON or `top` cannot be read",
     408: "the request did not come in time",
     413: "too many bytes or images",
     415: "another Content-Type, or a Content-Encoding",
@@ -56,6 +68,7 @@ STATUSES = {
     500: "the network answered what is not a number",
     503: "as much as fits is in hand; come again after Retry-After",
 }
+INTERNAL = "an internal error; the server's log tells more"
 # The pages hold all that they need, and may load nothing.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; "
@@ -63,8 +76,23 @@ POLICY = (
 )
 
 
+class Application:
+    """FastAPI's, but predictions go past its layers, which take as long as the network of a small model."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._rest: ASGIApp = create(worker)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            response = await predict(self._worker, Request(scope, receive))
+            await response(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
+
+
 def create(worker: Worker) -> FastAPI:
-    """Return the application of a process."""
+    """Return all addresses of a process, with their description."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -94,20 +122,22 @@ def _add_prediction(app: FastAPI, worker: Worker) -> None:
     responses[200] = {"description": "answers, in the order of the images", "content": {}}
     responses[200]["content"]["application/json"] = {"example": EXAMPLE}
 
-    @app.post(
-        "/v1/predict", summary="Classify images", openapi_extra=PREDICT, responses=responses, response_class=Response
-    )
-    async def predict(
-        request: Request, top: Annotated[int, Query(ge=1, le=1000, description="how many classes to tell")] = 5
-    ) -> Response:
-        begin = time.perf_counter()
-        response = await _guarded(_predict(worker, request, top))
-        worker.metrics.requests.labels(response.status_code).inc()
-        worker.metrics.seconds.observe(time.perf_counter() - begin)
-        return response
+    @app.post(PREDICT, summary="Classify images", openapi_extra=TAKES, responses=responses, response_class=Response)
+    async def documented(request: Request) -> Response:
+        return await predict(worker, request)
 
 
-async def _predict(worker: Worker, request: Request, top: int) -> Response:
+async def predict(worker: Worker, request: Request) -> Response:
+    """Answer a request with pictures in it; whatever happens, there is an answer."""
+    begin = time.perf_counter()
+    response = await _guarded(worker, request)
+    worker.metrics.requests.labels(response.status_code).inc()
+    worker.metrics.seconds.observe(time.perf_counter() - begin)
+    return response
+
+
+async def _predict(worker: Worker, request: Request) -> Response:
+    top = _top(request)
     async with worker.reader.read(request) as pictures:
         batcher = await worker.ready()
         begin = time.perf_counter()
@@ -119,10 +149,17 @@ async def _predict(worker: Worker, request: Request, top: int) -> Response:
     )
 
 
-async def _guarded(work: Awaitable[Response]) -> Response:
-    """Turn what goes wrong on purpose into an answer."""
+def _top(request: Request) -> int:
+    given = request.query_params.get("top", str(DEFAULT_TOP)) if request.scope["query_string"] else str(DEFAULT_TOP)
+    if not (given.isascii() and given.isdigit() and len(given) < 5 and 1 <= int(given) <= MOST_TOP):
+        raise Refused(400, f"top must be a whole number from 1 to {MOST_TOP}")
+    return int(given)
+
+
+async def _guarded(worker: Worker, request: Request) -> Response:
+    """Turn what goes wrong into an answer."""
     try:
-        return await work
+        return await _predict(worker, request)
     except Refused as exc:
         return _error(exc.status, str(exc))
     except Full:
@@ -140,6 +177,9 @@ async def _guarded(work: Awaitable[Response]) -> Response:
         if task and task.cancelling():
             raise
         return Response(status_code=408)
+    except Exception:
+        logging.getLogger("zoo.serve").exception("internal error in POST %s", PREDICT)
+        return _error(500, INTERNAL)
 
 
 def _add_states(app: FastAPI, worker: Worker) -> None:
@@ -187,16 +227,13 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_: Request, exc: Exception) -> Response:
         if isinstance(exc, Refused):
             return _error(exc.status, str(exc))
-        if isinstance(exc, RequestValidationError):
-            first = exc.errors()[0]
-            return _error(422, f"{first['loc'][-1]}: {first['msg']}")
         if isinstance(exc, HTTPException):
             response = _error(exc.status_code, f"{exc.detail}; /docs lists the addresses")
             response.headers.update(exc.headers or {})
             return response
-        return _error(500, "an internal error; the server's log tells more")
+        return _error(500, INTERNAL)
 
-    for kind in (Refused, RequestValidationError, HTTPException, Exception):
+    for kind in (Refused, HTTPException, Exception):
         app.add_exception_handler(kind, refused)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.serve.settings import Settings
 
 MOST_HEAD_BYTES = 65536
-LINGER_SECONDS = 1.0
+LINGER_SECONDS, LINGER_BYTES = 1.0, 64 * 2**20
 """For which a client may go on sending after it was refused, so that it reads why instead of finding a reset."""
 LAST_SECONDS = 0.5
 """For a request that was on its way when the server said goodbye."""
@@ -72,7 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             self._bytes += len(data)
-            if self._bytes > self._house.settings.max_body_bytes:
+            if self._bytes > LINGER_BYTES:
                 self.transport.abort()
             return
         before = self._phase

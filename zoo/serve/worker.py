@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from uvicorn import Config, Server
 
 from zoo.errors import ZooError
-from zoo.serve.app import create
+from zoo.serve.app import Application
 from zoo.serve.batching import Batcher
 from zoo.serve.journal import Journal
 from zoo.serve.metrics import Metrics
@@ -194,11 +195,13 @@ def main() -> int:
     logging.basicConfig(format="zoo: %(message)s", level=logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     settings = Settings.from_environment()
+    # Else the first image of each format would wait for Pillow to load what reads it.
+    Image.init()
     listening = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     lifeline = socket.socket(fileno=int(os.environ.pop(LIFELINE)))
     worker = Worker(settings)
     config = Config(
-        create(worker),
+        Application(worker),
         http=LimitedProtocol,
         ws="none",
         lifespan="on",
