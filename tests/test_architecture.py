@@ -41,6 +41,7 @@ LAYERS = (
         "zoo.bench",
         "zoo.bundle",
         "zoo.monitor",
+        "zoo.serve",
     },
     {"zoo.testing", "zoo.authoring"},
     {"zoo.doctor", "zoo.cli", "zoo.__main__"},

@@ -69,9 +69,9 @@ def make_artifact(folder: Path, *, order: tuple[int, int, int] = (0, 1, 2), shar
 
 def _manifest(files: dict[str, str]) -> Manifest:
     report = Report(
-        accepted=True, reasons=(), split="val", images=8, reference_top1=1, artifact_top1=1, drop=0, drop_interval=(0, 0),
-        flips=0, max_probability_difference=0, per_class={}, size_bytes=1, latency_ms={"artifact": Latency(p50=1, p95=1)},
-        threads=1, max_drop=1, min_speedup=None,
+        accepted=True, reasons=(), split="val", images=8, reference_top1=1, artifact_top1=1, drop=0,
+        drop_interval=(0, 0), flips=0, max_probability_difference=0, per_class={}, size_bytes=1,
+        latency_ms={"artifact": Latency(p50=1, p95=1)}, threads=1, max_drop=1, min_speedup=None,
     )  # fmt: skip
     preprocess = Preprocess(size=(SIDE, SIDE), mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear", crop="squash")
     return Manifest(

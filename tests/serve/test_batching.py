@@ -20,7 +20,7 @@ from zoo.serve.subject import Subject, load
 from .conftest import expected, make_artifact, picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 
@@ -33,14 +33,14 @@ class Rig:
 
     runs: list[int]
 
-    async def colour(self, *colours: tuple[int, int, int], **options: Any) -> list[np.ndarray]:
+    async def colour(self, *colours: tuple[int, ...], **options: Any) -> list[np.ndarray]:
         pictures = [Picture(f"{colour}", picture(*colour)) for colour in colours]
         answers, _ = await self.batcher.answer(pictures, top=3, **options)
         return [np.array([dict(answer.top)[name] for name in ("red", "green", "blue")]) for answer in answers]
 
 
 @pytest.fixture
-def rigged(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def rigged(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a coroutine with a rig of its own, and see that nothing is left."""
 
     def run(work: Callable[[Rig], Coroutine[Any, Any, None]], *, slow: float = 0.0, **limits: Any) -> Rig:
@@ -101,16 +101,14 @@ def test_an_image_alone_does_not_wait(rigged: Callable[..., Any]) -> None:
 
 def test_no_image_waits_longer_than_the_bound(rigged: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one that takes for ever to be decoded holds up nobody for longer than that."""
-    import zoo.serve.batching as module
-
-    decode = module.decode
+    from zoo.runtime.pixels import decode
 
     def slow(data: bytes, **options: Any) -> np.ndarray:
         if data == SLOW:
             time.sleep(1.0)
         return decode(data, **options)
 
-    monkeypatch.setattr(module, "decode", slow)
+    monkeypatch.setattr("zoo.serve.batching.decode", slow)
 
     async def work(rig: Rig) -> None:
         held = asyncio.ensure_future(rig.colour((9, 9, 9)))

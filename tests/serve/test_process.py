@@ -1,4 +1,4 @@
-"""The processes: they start only with a proven model, swap it, survive a death, count together, and end without loss."""
+"""The processes: they start only with a proven model, swap it, survive a death, count together, end without loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -26,7 +27,6 @@ from .conftest import expected, make_artifact, picture, serving, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ..conftest import Answer
     from .conftest import Served
@@ -116,7 +116,7 @@ def test_a_link_that_moves_swaps_the_model_in_all_processes(tmp_path: Path) -> N
     make_wrong(bad)
     link = tmp_path / "current"
     link.symlink_to(good)
-    classes = {}
+    classes: dict[str, str] = {}
     stop = threading.Event()
     with serving(link, tmp_path, workers=2) as served, concurrent.futures.ThreadPoolExecutor() as pool:
         first = served.model
@@ -181,8 +181,7 @@ def test_processes_end_when_the_supervisor_is_killed(colours: Path, tmp_path: Pa
 
 def alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
@@ -214,7 +213,8 @@ def test_sigterm_loses_nothing_that_was_let_in(colours: Path, tmp_path: Path, wo
     with serving(colours, tmp_path, workers=workers, drain_seconds=0.3) as served:
 
         def one(number: int) -> tuple[int, list[str]]:
-            done, lost = 0, []
+            done = 0
+            lost: list[str] = []
             with httpx.Client(base_url=served.url, trust_env=False, timeout=20) as client:
                 while True:
                     colour = (number * 10 % 256, done % 256, 90)
