@@ -484,8 +484,8 @@ def _runner() -> Callable[[Coroutine[Any, Any, Seen]], Seen]:
 
 def small_artifact(folder: Path) -> Path:
     """Train and export a small network of many layers."""
-    train = ["train", "mobilenetv3_small_100", "--no-pretrained", "--dataset", "shapes", "--image-size", "96"]
-    train += ["--dataset-option", "count=600", "--epochs", "3", "--name", "served", "--set", "lr=2e-3"]
+    train = ["train", "efficientnet_b0", "--no-pretrained", "--dataset", "shapes", "--image-size", "64"]
+    train += ["--dataset-option", "count=300", "--epochs", "2", "--name", "served", "--set", "lr=2e-3"]
     for command in (train, ["export", "served", "--onnx", "--fp32"]):
         subprocess.run([*ZOO, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return folder / "runs/served/export/onnx-fp32"

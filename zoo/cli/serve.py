@@ -25,7 +25,7 @@ def serve_cli(
         int | None, typer.Option(min=0, help="Of each one's runtime, 0 for all cores [default: as it was proven].")
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Images that go through the network together.")] = 16,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="That an image waits at most for others.")] = 5.0,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="That an image waits at most for others.")] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Images that a process has in hand; then it answers 503.")] = 256,
     max_mb: Annotated[float, typer.Option(min=0.001, help="MiB that a request's body may have.")] = 16.0,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="That an image may have.")] = 24.0,

@@ -29,7 +29,7 @@ class Settings:
     """Threads of each process that decode images."""
     max_batch: int = 16
     """Images that go through the network together; 1 for no batching."""
-    max_wait_ms: float = 5.0
+    max_wait_ms: float = 2.0
     """That an image waits at most for others which are being decoded."""
     queue: int = 256
     """Images that a process has in hand; one more request is told to come again."""

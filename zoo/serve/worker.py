@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -102,6 +103,9 @@ class Worker:
             self._loaded.set()
             return
         self._batcher = Batcher(self.settings, self.subject, self.metrics, journal)
+        # What is there now stays: a collection need not look at it again, which would take tens of milliseconds.
+        gc.collect()
+        gc.freeze()
         self._loaded.set()
         self._show()
         while True:
