@@ -200,10 +200,11 @@ def test_a_swap_takes_effect_between_two_images(rigged: Callable[..., Any], tmp_
             seen.add(model)
 
         seen: set[str] = set()
-        for start in range(10, 250, 40):
-            if start == 130:
-                rig.subject = other
-            await asyncio.gather(*(one(red) for red in range(start, start + 40)))
+        # The network is slow, so that images for both wait at the same time.
+        before = [asyncio.ensure_future(one(red)) for red in range(10, 40)]
+        await asyncio.sleep(0.15)
+        rig.subject = other
+        await asyncio.gather(*before, *(one(red) for red in range(40, 70)))
         assert seen == {old, other.sha256}
 
-    rigged(work)
+    rigged(work, slow=0.3, max_batch=8)

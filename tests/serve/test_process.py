@@ -129,14 +129,16 @@ def test_a_link_that_moves_swaps_the_model_in_all_processes(tmp_path: Path) -> N
             return seen
 
         asking = [pool.submit(keep_asking) for _ in range(2)]
-        point(link, bad)
-        wait_for(lambda: metric(served, 'zoo_swaps_total{outcome="refused"}') == 2)
-        assert {ask(served).json()["model"] for _ in range(10)} == {first}
-        assert "goes on answering" in served.stderr.read_text()
-        point(link, other)
-        wait_for(lambda: metric(served, 'zoo_swaps_total{outcome="swapped"}') == 2)
-        assert {ask(served).json()["predictions"][0]["top"][0]["class"] for _ in range(10)} == {"blue"}
-        stop.set()
+        try:
+            point(link, bad)
+            wait_for(lambda: metric(served, 'zoo_swaps_total{outcome="refused"}') == 2)
+            assert {ask(served).json()["model"] for _ in range(10)} == {first}
+            assert "goes on answering" in served.stderr.read_text()
+            point(link, other)
+            wait_for(lambda: metric(served, 'zoo_swaps_total{outcome="swapped"}') == 2)
+            assert {ask(served).json()["predictions"][0]["top"][0]["class"] for _ in range(10)} == {"blue"}
+        finally:
+            stop.set()
         for model, name in set().union(*(one.result() for one in asking)):
             assert classes.setdefault(model, name) == name
         assert len(classes) == 2
@@ -205,6 +207,24 @@ def test_a_drain_is_told_before_it_ends(colours: Path, tmp_path: Path) -> None:
         assert served.process.wait(20) == 0
         with pytest.raises(httpx.ConnectError):
             ask(served)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a packet filter of Linux")
+def test_a_sealed_socket_keeps_who_is_connected_and_takes_nobody_else() -> None:
+    from zoo.serve.worker import seal
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        with socket.create_connection(listening.getsockname()) as early:
+            early.sendall(b"x")
+            seal(listening)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(listening.getsockname(), timeout=0.3)
+            with listening.accept()[0] as accepted:
+                assert accepted.recv(1) == b"x"
+                accepted.sendall(b"y")
+                assert early.recv(1) == b"y"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

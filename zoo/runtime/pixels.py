@@ -29,16 +29,17 @@ class PixelError(ValueError):
     """An image that cannot be decoded completely; the text says why."""
 
 
-def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(source: Path | bytes, *, max_pixels: int | None = None) -> np.ndarray:
     """Decode an image to RGB uint8 [H, W, 3]: EXIF orientation applied, alpha over white, first frame of several.
 
     Args:
         source: A file, or its bytes.
-        max_pixels: Of a larger one only the header is read.
+        max_pixels: Of a larger one only the header is read; `MAX_PIXELS` if None.
 
     Raises:
         PixelError: not an image of a known format, truncated, damaged, or over `max_pixels`.
     """
+    most = MAX_PIXELS if max_pixels is None else max_pixels
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise PixelError("is empty")
@@ -47,11 +48,11 @@ def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, max_pixels)
+            return _decode(data, most)
     except (PixelError, MemoryError):
         raise
     except Exception as exc:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and more for damaged files
-        raise PixelError(_reason(exc, max_pixels)) from exc
+        raise PixelError(_reason(exc, most)) from exc
 
 
 def read_file(path: Path) -> bytes:
