@@ -381,9 +381,7 @@ Image resize(const Image& image, int height, int width, const std::string& inter
   if (image.height == height && image.width == width) return image;
   if (interpolation == "nearest") return nearest(image, height, width);
   const bool cubic = interpolation == "bicubic";
-  // Which pass comes first shows, as each clips; since version 13 Pillow shortens what loses much of its height first.
-  const int lost = image.height - height;
-  if (lost > 0 && lost > 2 * (image.width - width)) return alongRows(alongColumns(image, height, cubic), width, cubic);
+  // Across first, then down, as zoo.runtime.pixels does: the order shows, as each pass clips.
   return alongColumns(alongRows(image, width, cubic), height, cubic);
 }
 

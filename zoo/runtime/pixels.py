@@ -131,9 +131,12 @@ def prepare(
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Scale across, then down, each rounded to whole levels: Pillow 13 would choose the order, earlier ones did not."""
     if image.shape[:2] == size:
         return image
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), INTERPOLATIONS[interpolation]))
+    kernel, (height, width) = INTERPOLATIONS[interpolation], size
+    across = Image.fromarray(image).resize((width, image.shape[0]), kernel)
+    return np.asarray(across.resize((width, height), kernel))
 
 
 def _center(image: np.ndarray, size: tuple[int, int], crop_fraction: float, interpolation: str) -> np.ndarray:

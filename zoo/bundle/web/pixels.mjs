@@ -83,11 +83,9 @@ function resize(image, height, width, interpolation) {
   if (interpolation === "nearest") return nearest(image, height, width);
   const kernel = KERNELS[interpolation];
   if (!kernel) throw new Error(`unknown interpolation ${interpolation}`);
-  const rows = (from) => (from.width === width ? from : alongRows(from, taps(from.width, width, kernel)));
-  const columns = (from) => (from.height === height ? from : alongColumns(from, taps(from.height, height, kernel)));
-  // Which comes first shows, as each pass clips; since version 13 Pillow shortens what loses much of its height first.
-  const lost = image.height - height;
-  return lost > 0 && lost > 2 * (image.width - width) ? rows(columns(image)) : columns(rows(image));
+  // Across first, then down, as `zoo.runtime.pixels` does: the order shows, as each pass clips.
+  const across = image.width === width ? image : alongRows(image, taps(image.width, width, kernel));
+  return across.height === height ? across : alongColumns(across, taps(across.height, height, kernel));
 }
 
 /** For each place of the result: where its window in the source begins, and the weights of the pixels there. */
