@@ -90,25 +90,31 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
         yardstick = checked(trained.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
         foreign = job.plugin != yardstick.plugin
         common = _fp32_file(trained, yardstick, folder / "common", note) if foreign else None
+        plain = _without_resize(trained, job, model_file, folder) if job.resize else None
+        timed = {"artifact": (job, plain or model_file), "fp32": (job, own), "onnxruntime_fp32": (yardstick, common)}
+
+        def opened() -> dict[str, Predictor]:
+            return {name: by.exporter.open(file, threads=threads) for name, (by, file) in timed.items() if file}
+
         yield Contender(
             predict=job.exporter.open(model_file, threads=threads),
             model_file=model_file,
             # Of fewer channels no probability is held to be the same.
             precision=job.precision + (", pruned" if job.pruning else ""),
             threads=threads,
-            fp32=job.exporter.open(own, threads=threads) if own else None,
+            opened=opened,
             fp32_file=own,
-            without_resize=_without_resize(trained, job, model_file, folder) if job.resize else None,
+            without_resize=job.exporter.open(plain, threads=threads) if plain else None,
             on_target=job.target.is_here,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=foreign,
         )
 
 
-def _without_resize(trained: Trained, job: Job, model_file: Path, folder: Path) -> Predictor:
+def _without_resize(trained: Trained, job: Job, model_file: Path, folder: Path) -> Path:
     exporter: Any = job.exporter
     exporter.without_resize(model_file, trained.preprocess, out := folder / model_file.name)
-    return job.exporter.open(out, threads=job.target.threads)
+    return out
 
 
 def _fp32_file(trained: Trained, job: Job, folder: Path, note: Callable[[str], None]) -> Path | None:

@@ -131,14 +131,13 @@ def test_its_pixels_are_those_of_pillow_within_a_level(
         largest.append(gaps.max())
     record_property("mean_levels", float(np.mean(means)))
     record_property("largest_levels", int(max(largest)))
-    assert max(means) < 1
-    assert np.mean(means) < (0.1 if interpolation != "nearest" else 1e-12)
+    assert max(largest) <= (1 if interpolation != "nearest" else 0)
+    assert max(means) < 0.2
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_one_axis_alone_comes_out_within_rounding(interpolation: Interpolation, axis: int) -> None:
-    """Where Pillow's releases cannot differ in the order of the two passes: see `resize_graph`."""
     resize = resizer(preprocess := Preprocess(size=(40, 40), crop="squash", interpolation=interpolation))
     for length in (1, 7, 39, 41, 80, 333, 2000):
         image = np.asarray(scene(*((length, 40) if axis == 0 else (40, length)), seed=length))

@@ -75,7 +75,8 @@ def reference_of(
         statistics: float [N, 4], in the order of `zoo.runtime.statistics.NAMES`.
     """
     said = chosen(probabilities, thresholds).sum(0)
-    numbers = {CONFIDENCE: probabilities.max(1), **dict(zip(NAMES, statistics.T, strict=True))}
+    # A file that answers what is no number is refused, and kept to be looked at.
+    numbers = {CONFIDENCE: np.nan_to_num(probabilities.max(1)), **dict(zip(NAMES, statistics.T, strict=True))}
     return Reference(
         split=split,
         images=len(probabilities),

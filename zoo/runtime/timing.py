@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 WARM_UP_ROUNDS = 5
 ALONE = 0.95
@@ -51,6 +51,13 @@ class Timing:
         if self.own_ms is not None and other.own_ms is not None:
             return _tenth(other.own_ms) / _tenth(self.own_ms)
         return other.undisturbed / self.undisturbed
+
+
+def joined(timings: Sequence[Timing]) -> Timing:
+    """Return the rounds of several timings of one candidate as one."""
+    own = [timing.own_ms for timing in timings if timing.own_ms is not None]
+    rounds = np.concatenate([timing.rounds_ms for timing in timings])
+    return Timing(rounds, np.concatenate(own) if len(own) == len(timings) else None)
 
 
 def interleave(

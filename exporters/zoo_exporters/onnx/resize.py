@@ -140,8 +140,7 @@ def check_target(target: Target) -> None:
 def resize_graph(preprocess: Preprocess) -> GraphProto:
     """Return what `Preprocess.prepare` does: uint8 [1, H, W, 3] of any H and W to uint8 [1, height, width, 3].
 
-    Within one level of Pillow on average. It rounds between the two passes as Pillow does, and like Pillow below 13
-    always begins with the width; a later one begins with the height of tall images, which moves single pixels by more.
+    Within one level of Pillow. It scales across first, then down, and rounds in between, as `prepare` does.
     """
     from onnx import compose, parser
 
