@@ -7,6 +7,7 @@ import ctypes
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -69,4 +70,6 @@ def reason(exc: BaseException) -> str:
         exc = exc.__cause__
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     text = lines[0].rstrip(".") if lines else type(exc).__name__
+    # Where we put a file for a moment helps nobody, and differs from time to time.
+    text = re.sub(r"\S*[/\\]zoo-(onnx|int8)-\w+[/\\]", "", text)
     return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."

@@ -22,6 +22,7 @@ from zoo_exporters.onnx.graph import save
 from zoo_exporters.onnx.makers import MAKERS
 from zoo_exporters.onnx.parity import Parity, eager
 from zoo_exporters.onnx.simplify import simplified
+from zoo_exporters.quiet import reason
 
 from .conftest import CLASSES, SIDE, BranchesOnPixels, make_backbone, make_request, pictures
 
@@ -344,3 +345,8 @@ def test_pictures_have_the_size_and_every_brightness() -> None:
     means = parity.pictures.mean((1, 2, 3))
     assert means[0] < 50
     assert means[1:3].min() > 200
+
+
+def test_a_reason_names_no_temporary_place() -> None:
+    said = reason(RuntimeError("Load model from /tmp/zoo-onnx-a1b_2c/observed.onnx failed: Invalid model"))
+    assert said == "Load model from observed.onnx failed: Invalid model"
