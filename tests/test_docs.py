@@ -33,11 +33,17 @@ def test_its_commands_work_one_after_another(tmp_path: Path) -> None:
     digit = np.full((8, 8), 0, np.uint8)
     digit[1:7, 3:5] = 255
     Image.fromarray(digit).save(tmp_path / "picture.png")
-    (block,) = blocks("sh")
-    commands = [line for line in block.splitlines() if line and not line.startswith("pip ")]
+    here, device = blocks("sh")
+    commands = [line for line in here.splitlines() if line and not line.startswith("pip ")]
     assert len(commands) == 4
     for command in commands:
         run([sys.executable, "-m", *command.split()], tmp_path)
+    bundle, *there = [line for line in device.splitlines() if not line.startswith("#")]
+    run([sys.executable, "-m", *bundle.split()], tmp_path)
+    run(["tar", "xzf", "first.tar.gz"], tmp_path)
+    assert len(there) == 2
+    for command in there:
+        run([sys.executable, *command.replace("picture.png", "../picture.png").split()[1:]], *tmp_path.glob("first-*/"))
     (code,) = (b for b in blocks("python") if "onnxruntime" in b)
     done = run_python(f"{code}\nassert abs(probabilities.sum() - 1) < 1e-3, probabilities", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
