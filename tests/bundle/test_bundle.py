@@ -132,7 +132,7 @@ def test_a_broken_image_does_not_cost_the_others(unpacked: Path, picture: Path) 
 
 def test_a_changed_bit_is_caught_before_the_model_is_parsed(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 places of the unpacked files; the archive has a test of its own."""
-    monkeypatch.setattr("zoo.runtime.model.OnnxPredictor", parsed)
+    monkeypatch.setattr("zoo.runtime.session.OnnxPredictor.__init__", parsed)
     rng = random.Random(2)
     # What is never parsed need not be a model, and a small one is hashed sooner.
     (unpacked / "model.onnx").write_bytes(rng.randbytes(3000))
