@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import ArtifactInvalid
 from zoo.files import sha256, write_atomic, write_json
+from zoo.runtime.golden import GOLDEN
+from zoo.runtime.manifest import MANIFEST
 from zoo.unknown import UnknownBy
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 REJECTED = ".rejected"
-MANIFEST = "artifact.json"
-GOLDEN = "golden.npz"
 PAGE = "report.html"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.artifact import MANIFEST, Artifact, list_artifacts
+from zoo.artifact import Artifact, list_artifacts
 from zoo.errors import ArtifactInvalid
 from zoo.run import Run, find_run
+from zoo.runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

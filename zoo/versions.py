@@ -6,8 +6,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from zoo.runtime.processor import processor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,18 +50,8 @@ def git_commit() -> str:
 def machine() -> dict[str, object]:
     """Return what a latency figure must be read with."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "arch": platform.machine(),
         "cores": os.cpu_count() or 0,
         "system": f"{platform.system()} {platform.release()}",
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

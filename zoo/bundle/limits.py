@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 LOAD = """
 import json, sys
-from zoo.runtime.golden import read_golden
-from zoo.runtime.measure import peak_memory_mb
-from zoo.runtime.model import Model
-model = Model(sys.argv[1])
-model.ask(list(read_golden(model.folder)["images"][:1]))
+from zoo.runtime.measure import first_answer, peak_memory_mb
+first_answer(sys.argv[1])
 print(json.dumps(peak_memory_mb()))
 """
 

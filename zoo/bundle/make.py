@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo.runtime
-from zoo.artifact import MANIFEST, PAGE
+from zoo.artifact import PAGE
 from zoo.bundle import browser
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
@@ -18,7 +18,7 @@ from zoo.bundle.sbom import SBOM, sbom
 from zoo.bundle.sign import SIGNATURE, signature
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.files import sha256
-from zoo.runtime.manifest import RUNTIME
+from zoo.runtime.manifest import MANIFEST, RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
 
 if TYPE_CHECKING:

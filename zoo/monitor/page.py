@@ -80,9 +80,8 @@ def _bars(shift: Shift, found: Drift) -> str:
             f'width="{0.4 * width:.1f}" height="{(HEIGHT - FOOT) * share / highest:.1f}">{title}</rect>'
             for kind, share, at in pair
         ]
-    ends = f"{names[order[0]]}|{names[order[-1]]}".split("|")
-    foot = f'<text x="0" y="{HEIGHT - 3}">{escape(ends[0])}</text>'
-    foot += f'<text x="{WIDTH}" y="{HEIGHT - 3}" text-anchor="end">{escape(ends[1])}</text>'
+    foot = f'<text x="0" y="{HEIGHT - 3}">{escape(names[order[0]])}</text>'
+    foot += f'<text x="{WIDTH}" y="{HEIGHT - 3}" text-anchor="end">{escape(names[order[-1]])}</text>'
     label = f"{shift.what}: validation images and now"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(drawn)}{foot}</svg>'
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from .golden import read_golden
 from .manifest import MANIFEST
+from .processor import processor
 from .sums import SUMS, read_sums, sha256, sums_text
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ MOST_KEPT = 20
 WARM_UP = 5
 LEAST_ROUNDS = 20
 STARTS = 3
-ONE_ANSWER = "import sys; from {package}.model import Model; from {package}.golden import read_golden; \
-m = Model(sys.argv[1], threads=int(sys.argv[2])); m.ask(list(read_golden(m.folder)['images'][:1]))"
+ONE_ANSWER = "import sys; from {package}.measure import first_answer; first_answer(sys.argv[1], int(sys.argv[2]))"
 
 
 def measure(model: Model, *, seconds: float = 5.0) -> dict[str, Any]:
@@ -79,6 +79,14 @@ def cold_start(model: Model) -> float:
     return float(np.median(taken))
 
 
+def first_answer(folder: str, threads: int | None = None) -> None:
+    """Do what a device does at its start: check and load the model, and answer one golden image."""
+    from .model import Model
+
+    model = Model(folder, threads=threads)
+    model.ask(list(read_golden(model.folder)["images"][:1]))
+
+
 def peak_memory_mb() -> float | None:
     """Return the most memory that this process ever held, in megabytes; None where the system does not tell."""
     try:
@@ -107,18 +115,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
     }
-
-
-def processor() -> str:
-    """Return the name of the board or the processor, as the system tells it."""
-    board = Path("/proc/device-tree/model")
-    if board.is_file():
-        return board.read_text(errors="replace").strip("\0 \n")
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def write_back(folder: Path, figures: dict[str, Any]) -> None:

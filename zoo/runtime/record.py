@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -34,7 +35,7 @@ class Record:
         self._path, self._model, self._lock = path, model, threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in SQLITE:
-            with self._database() as database:
+            with _database(self._path) as database:
                 database.execute(f"CREATE TABLE IF NOT EXISTS predictions ({', '.join(COLUMNS)})")
 
     def add(self, answer: Answer, pixels: np.ndarray, milliseconds: float) -> None:
@@ -60,26 +61,15 @@ class Record:
 
     def _insert(self, entry: dict[str, Any]) -> None:
         plain = [json.dumps(entry[name]) if name in ("prediction", "statistics") else entry[name] for name in COLUMNS]
-        with self._database() as database:
+        with _database(self._path) as database:
             database.execute(f"INSERT INTO predictions VALUES ({', '.join('?' * len(COLUMNS))})", plain)
 
-    def _database(self) -> _Closing:
-        return _Closing(self._path)
 
-
-class _Closing:
-    """A connection that commits and closes; sqlite3's own context manager leaves it open."""
-
-    def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(str(path), timeout=10)
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._connection
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._connection.commit()
-        self._connection.close()
+@contextlib.contextmanager
+def _database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database, keep what was done unless it failed, and close it, which sqlite3's own context leaves open."""
+    with contextlib.closing(sqlite3.connect(str(path), timeout=10)) as database, database:
+        yield database
 
 
 def read_record(path: Path) -> Iterator[dict[str, Any]]:
@@ -108,7 +98,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(2, "No such file", str(path))
     try:
-        with _Closing(path) as database:
+        with _database(path) as database:
             rows = database.execute(f"SELECT {', '.join(COLUMNS)} FROM predictions ORDER BY time").fetchall()
     except sqlite3.Error as exc:
         raise ValueError(str(exc)) from exc
