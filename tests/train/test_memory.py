@@ -147,6 +147,6 @@ def test_before_there_is_a_run(cli: Callable[..., Answer], monkeypatch: pytest.M
 
 def test_an_image_without_room_is_not_a_broken_one(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> None:
     image = next(pictures.rglob("*.jpg"))
-    monkeypatch.setattr(pixels, "_decode", lambda data: no_room_in_numpy())
+    monkeypatch.setattr(pixels, "_decode", lambda *_: no_room_in_numpy())
     with pytest.raises(MemoryError):
         to_rgb(image)
