@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench lock clean
+.PHONY: help setup demo test test-slow test-arm lint bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,7 +26,10 @@ test: setup  ## Every fast test
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## The proofs that take minutes
-	@$(BIN)/python -m pytest -m slow -n 2 --dist load
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+
+test-arm: setup  ## A bundle on emulated aarch64: the selftest, and 200 pictures beside this machine
+	@$(BIN)/python -m pytest tests/devices -k aarch64
 
 lint: setup  ## ruff, and mypy strict
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from .conftest import ROOT, run_python
@@ -29,6 +30,7 @@ def run(command: list[str], cwd: Path, **env: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_its_commands_work_one_after_another(tmp_path: Path) -> None:
     digit = np.full((8, 8), 0, np.uint8)
     digit[1:7, 3:5] = 255
@@ -71,6 +73,7 @@ def test_its_plugin_installs_and_trains(tmp_path: Path) -> None:
     assert "stripes" in run([sys.executable, "-m", "zoo", "list", "datasets"], empty, PYTHONPATH=str(site))
 
 
+@pytest.mark.slow
 def test_the_plugins_of_the_docs_hold_their_contracts_in_fifteen_lines(tmp_path: Path) -> None:
     page = (ROOT / "docs/plugins.md").read_text()
     site, empty = tmp_path / "site", tmp_path / "empty"

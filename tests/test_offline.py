@@ -69,6 +69,7 @@ def isolated() -> list[str]:
     return command
 
 
+@pytest.mark.slow
 def test_train_export_and_predict_make_no_connection_attempt(tmp_path: Path) -> None:
     from PIL import Image
 

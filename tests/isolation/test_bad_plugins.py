@@ -128,6 +128,7 @@ assert state() == before
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_good_plugin_beside_them_trains_exports_and_predicts(env: dict[str, str], tmp_path: Path) -> None:
     common = ["--no-pretrained", "--image-size", "32", "--epochs", "1", "--augment", "none", "--set", "threads=1"]
     done = zoo(env, tmp_path, "train", "test_resnet", "--dataset", "goodone", "--name", "n", "--json", *common)

@@ -89,9 +89,11 @@ class OfATransformer(ExporterContract):
         return self.once("vit", lambda: make_backbone("vit_tiny_patch16_224", img_size=32, depth=2))
 
 
+@pytest.mark.slow
 class TestOnnxOfATransformer(OfATransformer):
     name = "onnx"
 
 
+@pytest.mark.slow
 class TestTorchScriptOfATransformer(OfATransformer):
     name = "torchscript"

@@ -74,6 +74,9 @@ ORDERS: list[dict[str, Any]] = [
 ]
 
 
+pytestmark = pytest.mark.xdist_group("world")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -104,6 +107,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(
     catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
 ) -> None:
@@ -116,6 +120,7 @@ def test_two_processes_train_what_one_does(
     assert record["metrics"]["test"]["top1"] == pytest.approx(whole.record().metrics["test"]["top1"], abs=0.006)
 
 
+@pytest.mark.slow
 def test_two_processes_round_alike(runs: Path, told: dict[str, Any]) -> None:
     one, other = told["rounding"]
     assert one["error"] == ""
@@ -126,6 +131,7 @@ def test_two_processes_round_alike(runs: Path, told: dict[str, Any]) -> None:
     assert lines(runs / "rounding")[0]["val_loss"] < 1.2 * lines(runs / "two")[-1]["val_loss"]
 
 
+@pytest.mark.slow
 def test_weights_are_divided_where_they_are_to_be(told: dict[str, Any]) -> None:
     first, second = told["sharded"]
     assert first["own"] + second["own"] == first["all"]
@@ -146,6 +152,7 @@ def test_norms_that_see_all_batches_have_the_weights_of_plain_ones() -> None:
         with_shared_norms(plain, "cpu")
 
 
+@pytest.mark.slow
 def test_what_was_frozen_moves_together_once_it_moves(
     catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
 ) -> None:
@@ -153,6 +160,7 @@ def test_what_was_frozen_moves_together_once_it_moves(
     check_equal(alone(catalogue, tmp_path / "alone", **THAWED).path, runs / "thawed")
 
 
+@pytest.mark.slow
 def test_a_teacher_teaches_all_of_them(catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]) -> None:
     assert told["taught"][0]["error"] == ""
     whole = alone(catalogue, tmp_path / "alone", **TAUGHT, teacher=str(runs / "two"))
@@ -160,6 +168,7 @@ def test_a_teacher_teaches_all_of_them(catalogue: Catalogue, tmp_path: Path, run
     assert lines(runs / "taught")[0]["train_loss"] != lines(runs / "two")[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_folds_are_trained_by_all_of_them(
     catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
 ) -> None:
@@ -173,18 +182,21 @@ def test_folds_are_trained_by_all_of_them(
     assert mine["val"] == pytest.approx(yours["val"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_one_of_them_tells_the_trackers(runs: Path, told: dict[str, Any]) -> None:
     assert [process["error"] for process in told["tracked"]] == ["", ""]
     with sqlite3.connect(runs / "tracked/mlflow/mlflow.db") as database:
         assert database.execute("select count(*) from runs").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_weights_stay_the_same_in_all_processes_while_their_batches_and_dropout_differ(told: dict[str, Any]) -> None:
     first, second = told["norms"]
     assert first["weights"] == second["weights"]
     assert len(first["weights"]) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stopped", "sharded-stopped"])
 def test_all_stop_at_the_same_step_whoever_was_asked_and_go_on_to_the_bit(
     runs: Path, told: dict[str, Any], name: str
@@ -200,6 +212,7 @@ def test_all_stop_at_the_same_step_whoever_was_asked_and_go_on_to_the_bit(
         assert (runs / name / file).read_bytes() == (whole / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
@@ -218,6 +231,7 @@ def test_what_is_wrong_is_told_by_the_first_process_only(
     assert not (runs / name).exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_in_pairs_gets_a_little_smaller(runs: Path, told: dict[str, Any]) -> None:
     assert told["uneven"][0]["error"] == ""
     assert json.loads((runs / "uneven/run.json").read_text())["chosen"]["batch_size"] == 64
