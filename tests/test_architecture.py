@@ -32,6 +32,8 @@ LAYERS = (
         "zoo.tune",
         "zoo.folds",
         "zoo.proof",
+        "zoo.golden",
+        "zoo.guarded",
         "zoo.judge",
         "zoo.export",
         "zoo.export_file",

@@ -16,9 +16,9 @@ from zoo.artifact import Temperature
 from zoo.errors import OptionInvalid
 from zoo.evaluate.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
 from zoo.export import ExportSpec, export_run
+from zoo.guarded import Guarded
 from zoo.labels import chosen, expected_calibration_error, logits, tempered
 from zoo.preprocess import Preprocess
-from zoo.proof import Guarded
 from zoo.reproof import verify_artifact
 from zoo.run import Run
 from zoo.shipped import Tempered, known_score

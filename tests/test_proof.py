@@ -17,7 +17,7 @@ from zoo.data.prepared import prepare
 from zoo.data.source import open_dataset
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
 from zoo.export import ExportSpec, export_run
-from zoo.proof import one_of_each
+from zoo.golden import choose
 from zoo.reproof import verify_artifact
 from zoo.run import Run
 
@@ -50,6 +50,7 @@ def blow_up(run: Run) -> None:
     save_file(weights, run.best_file)
 
 
+@pytest.mark.slow
 def test_a_collapse_in_int8_is_caught_named_and_healed(cli: Callable[..., Answer], copied_run: Run) -> None:
     blow_up(copied_run)
     command = ("export", copied_run.path, "--onnx", "--int8", "--min-speedup", "0")
@@ -118,8 +119,15 @@ def test_golden_vectors_are_validation_images_of_every_class(onnx_artifact: Arti
     ids=["one label", "several"],
 )
 def test_golden_images_are_the_first_of_each_class(labels: np.ndarray, wanted: list[int]) -> None:
-    assert one_of_each(labels, 3).tolist() == wanted
-    assert one_of_each(labels, 99).tolist() == list(range(len(labels)))
+    steady = np.zeros(len(labels))
+    assert choose(labels, steady, 3).tolist() == wanted
+    assert choose(labels, steady, 99).tolist() == list(range(len(labels)))
+
+
+def test_golden_images_are_those_that_rounding_does_not_decide() -> None:
+    labels, moved = np.array([0, 0, 1, 1, 2, 2]), np.array([0.2, 0, 0, 0.3, 0.1, 0.4])
+    assert choose(labels, moved, 2).tolist() == [1, 2]
+    assert choose(labels, moved, 3).tolist() == [1, 2, 4]
 
 
 def test_verify_reproduces_every_number(catalogue: Catalogue, copied_run: Run) -> None:

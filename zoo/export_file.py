@@ -17,6 +17,8 @@ from zoo.installed import OURS
 from zoo.judge import Judge
 from zoo.plugin import ExportRequest, Made
 from zoo.proof import Contender
+from zoo.runtime.golden import is_coarse
+from zoo.runtime.session import OnnxPredictor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +91,7 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
         own = None if itself else _fp32_file(trained, job, folder / "own", note)
         yardstick = checked(trained.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
         foreign = job.plugin != yardstick.plugin
+        coarse = not foreign and is_coarse(job.precision)
         common = _fp32_file(trained, yardstick, folder / "common", note) if foreign else None
         plain = _without_resize(trained, job, model_file, folder) if job.resize else None
         timed = {"artifact": (job, plain or model_file), "fp32": (job, own), "onnxruntime_fp32": (yardstick, common)}
@@ -105,6 +108,7 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
             opened=opened,
             fp32_file=own,
             without_resize=job.exporter.open(plain, threads=threads) if plain else None,
+            elsewhere=OnnxPredictor(model_file, threads=threads, portable=True) if coarse else None,
             on_target=job.target.is_here,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=foreign,

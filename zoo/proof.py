@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.artifact import Agreement, Golden, Latency, Report, ResizeCost
+from zoo.artifact import Agreement, Latency, Report, ResizeCost
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
-from zoo.errors import first_line
 from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.score import eager
+from zoo.golden import choose, golden_of
+from zoo.guarded import Guarded
 from zoo.labels import thresholds_of
 from zoo.monitor.reference import Reference, reference_of
 from zoo.runtime.statistics import image_statistics
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from zoo.artifact import Golden
     from zoo.plugin import Predictor
     from zoo.trained import Trained
 
 SPLIT = "val"
 BATCH_SIZES = (1, 2, 5)
-GOLDEN_IMAGES = 16
 RESIZE_SECONDS = 1.0
 TIMED_SECONDS = 3.0
 LEAST_ROUNDS = 20
@@ -54,6 +54,8 @@ class Contender:
     """The fp32 ONNX file; None if the artifact, or its fp32, is just that."""
     without_resize: Predictor | None = None
     """The artifact as it is for prepared pixels; None if it takes nothing else."""
+    elsewhere: Predictor | None = None
+    """The artifact as another kind of processor runs it, where its numbers are so coarse that this may show."""
     on_target: bool = True
     foreign_runtime: bool = False
     """Whether the format does not run in onnxruntime, so that the two are compared as well."""
@@ -62,37 +64,6 @@ class Contender:
     def resizes(self) -> bool:
         """Whether the artifact takes images as they are."""
         return self.without_resize is not None
-
-
-@dataclass
-class Guarded:
-    """A predictor whose failure is an answer: from its first fault on it gives NaN, and says why."""
-
-    predict: Predictor
-    classes: int
-    fault: str = ""
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        if not self.fault:
-            try:
-                answers = self.predict(images)
-            except Exception as exc:
-                self.fault = f"it does not run: {first_line(exc)}"
-            else:
-                self.fault = _why_wrong(answers, (len(images), self.classes))
-        return np.full((len(images), self.classes), np.nan, np.float32) if self.fault else answers
-
-    def unknown(self, images: np.ndarray) -> np.ndarray:
-        """Return which images are unknown, bool [N]; none from the first fault on."""
-        predict: Any = self.predict
-        if not self.fault:
-            try:
-                _, told = predict.with_unknown(images)
-            except Exception as exc:
-                self.fault = f"it does not tell what is unknown: {first_line(exc)}"
-            else:
-                self.fault = _why_wrong_unknown(told, len(images))
-        return np.zeros(len(images), bool) if self.fault else np.asarray(told)
 
 
 class Asked(NamedTuple):
@@ -137,6 +108,8 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
     if "onnxruntime_fp32" in answers:
         numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
+    if "elsewhere" in answers and not candidate.fault:
+        numbers["elsewhere"] = agree(answers["artifact"], answers["elsewhere"], thresholds)
     numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
     numbers |= _unknown(trained, contender, candidate)
     if not candidate.fault:
@@ -161,85 +134,49 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     return Proof(report, golden, reference, _examples(trained, answers, flipped), _examples(trained, answers, moved))
 
 
-def replay(golden: Golden, predict: Predictor) -> float:
-    """Return the largest probability difference between the golden answers and those of `predict` now."""
-    candidate = Guarded(predict, golden.artifact.shape[1])
-    return agree(golden.artifact, candidate(golden.images)).max_probability_difference
-
-
-def _why_wrong(answers: object, shape: tuple[int, int]) -> str:
-    if not isinstance(answers, np.ndarray) or answers.shape != shape or answers.dtype != np.float32:
-        got = f"{answers.dtype} {list(answers.shape)}" if isinstance(answers, np.ndarray) else type(answers).__name__
-        return f"it gives {got}, expected float32 {list(shape)}"
-    return "" if np.isfinite(answers).all() else "it gives answers that are not finite"
-
-
-def _why_wrong_unknown(told: object, count: int) -> str:
-    if isinstance(told, np.ndarray) and told.shape == (count,) and told.dtype == np.bool_:
-        return ""
-    got = f"{told.dtype} {list(told.shape)}" if isinstance(told, np.ndarray) else type(told).__name__
-    return f"its output `unknown` is {got}, expected bool [{count}]"
-
-
 def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Asked:
-    """Ask everyone the whole split, batch by batch, and keep the golden images."""
+    """Ask everyone the whole split, batch by batch, and choose the golden images."""
     split = trained.data.splits[SPLIT]
     asked: dict[str, Predictor] = {"reference": eager(trained.shipped)}
-    if not contender.resizes:
-        asked["artifact"] = candidate
+    own: dict[str, Predictor] = {"artifact": candidate}
+    if contender.elsewhere:
+        own["elsewhere"] = Guarded(contender.elsewhere, candidate.classes)
     if contender.foreign_runtime and contender.onnxruntime_fp32:
         asked["onnxruntime_fp32"] = contender.onnxruntime_fp32
-    chosen = one_of_each(split.labels, GOLDEN_IMAGES)
-    kept: list[np.ndarray] = []
+    if not contender.resizes:
+        asked |= own
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     looks: list[list[float]] = []
-    answers: dict[str, list[np.ndarray]] = {name: [] for name in asked}
-    done = 0
     for images, _ in evaluation_batches(split, trained.preprocess, workers=trained.workers):
         for name, predict in asked.items():
-            answers[name].append(predict(images))
+            parts[name].append(predict(images))
         if not contender.resizes:
             looks += [list(image_statistics(image).values()) for image in images]
-        kept += [images[i - done] for i in chosen if done <= i < done + len(images)]
-        done += len(images)
-    joined = {name: np.concatenate(parts) for name, parts in answers.items()}
+    answers = {name: np.concatenate(part) for name, part in parts.items()}
+    statistics, median = np.array(looks), None
     if contender.resizes:
-        joined["artifact"], statistics, median = _pass_over_images(trained, candidate)
-        golden, pixels = _golden_to_resize(trained, candidate, chosen)
-        return Asked(golden, joined, statistics, pixels, median)
-    golden = Golden(
-        images=np.stack(kept),
-        labels=split.labels[chosen],
-        reference=joined["reference"][chosen],
-        artifact=joined["artifact"][chosen],
-    )
-    return Asked(golden, joined, np.array(looks), golden.images)
+        told, statistics, median = _pass_over_images(trained, own)
+        answers |= told
+    chosen = choose(split.labels, np.abs(answers.get("elsewhere", answers["artifact"]) - answers["artifact"]).max(1))
+    golden, pixels = golden_of(trained, SPLIT, chosen, candidate, resizes=contender.resizes)
+    return Asked(golden, answers, statistics, pixels, median)
 
 
-def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pass_over_images(
+    trained: Trained, asked: dict[str, Predictor]
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Ask for every image as it was decoded; return answers, what the images look like, and the one of median size."""
     split = trained.data.splits[SPLIT]
-    answers, areas, looks = [], [], []
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in asked}
+    areas, looks = [], []
     for images, _ in evaluation_batches(split, None, workers=trained.workers):
-        answers.append(candidate(images))
+        for name, predict in asked.items():
+            parts[name].append(predict(images))
         areas.append(images.size)
         looks.append(list(image_statistics(images[0]).values()))
     middle = int(np.argsort(areas, kind="stable")[len(areas) // 2])
-    return np.concatenate(answers), np.array(looks), to_rgb(split.images[middle])[None]
-
-
-def _golden_to_resize(trained: Trained, candidate: Guarded, chosen: np.ndarray) -> tuple[Golden, np.ndarray]:
-    """Make golden images of one size and shape that the model does not have, so that they show the resize as well."""
-    split, (height, width) = trained.data.splits[SPLIT], trained.preprocess.size
-    view = replace(trained.preprocess, size=(2 * height, width + width // 2), crop="squash")
-    images = np.stack([view.prepare(to_rgb(split.images[index])) for index in chosen])
-    pixels = np.stack([trained.preprocess.prepare(image) for image in images])
-    golden = Golden(
-        images=images,
-        labels=split.labels[chosen],
-        reference=eager(trained.shipped)(pixels),
-        artifact=candidate(images),
-    )
-    return golden, pixels
+    answers = {name: np.concatenate(part) for name, part in parts.items()}
+    return answers, np.array(looks), to_rgb(split.images[middle])[None]
 
 
 def _examples(trained: Trained, answers: dict[str, np.ndarray], chosen: list[int]) -> list[Example]:
@@ -256,28 +193,8 @@ def _examples(trained: Trained, answers: dict[str, np.ndarray], chosen: list[int
     ]
 
 
-def one_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Choose images so that as many classes as possible are there: the first of each, then the second of each.
-
-    Args:
-        labels: int64 [N], or uint8 [N, C]; then the label of an image seen least so far decides, and images without
-            any are a class of their own.
-        count: How many; fewer if there are fewer images.
-
-    Returns:
-        Sorted indices.
-    """
-    seen: Counter[int] = Counter()
-    turns = []
-    for label in labels:
-        held = (np.flatnonzero(label).tolist() or [-1]) if labels.ndim == 2 else [int(label)]
-        turns.append(min(seen[one] for one in held))
-        seen.update(held)
-    return np.sort(np.argsort(turns, kind="stable")[:count])
-
-
 def _batch_differences(candidate: Guarded, golden: Golden) -> dict[str, float]:
-    """Ask the golden images again in other batch sizes than those of the pass over the split."""
+    """Ask the golden images again, several at once."""
     return {
         str(size): agree(golden.artifact[:size], candidate(golden.images[:size])).max_probability_difference
         for size in BATCH_SIZES

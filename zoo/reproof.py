@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.export import prove_again
 from zoo.find import run_of
-from zoo.proof import replay
+from zoo.golden import replay
 from zoo.runtime.golden import limit_of
 from zoo.verify import differing
 

@@ -151,6 +151,11 @@ def _fidelity(report: Report) -> dict[str, str]:
             f"the reference itself, its input moved by the least that fp32 can hold: {report.control.flips} answers "
             f"changed, probabilities by {report.control.max_probability_difference:.2g}"
         )
+    if report.elsewhere:
+        other = report.elsewhere
+        facts["on another kind of processor"] = (
+            f"rounding changes {other.flips} answers, probabilities by {other.max_probability_difference:.2g}"
+        )
     if report.against_onnxruntime_fp32:
         other = report.against_onnxruntime_fp32
         facts["beside the fp32 ONNX file"] = (

@@ -24,7 +24,8 @@ OBEYED = frozenset({"session.disable_quant_qdq"})
 class OnnxPredictor:
     """Raw pixels, uint8 [N, H, W, 3], to probabilities, float32 [N, classes], in onnxruntime on the CPU."""
 
-    def __init__(self, model_file: Path, *, threads: int = 0) -> None:
+    def __init__(self, model_file: Path, *, threads: int = 0, portable: bool = False) -> None:
+        """Load a file; `portable` leaves out the layouts that onnxruntime has for single kinds of processors."""
         import onnxruntime
 
         check_beside(model_file)
@@ -32,6 +33,8 @@ class OnnxPredictor:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if portable:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         for name, value in asked_options(model_file).items():
             options.add_session_config_entry(name, value)
         self._session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
