@@ -4,7 +4,8 @@
 
 Gain: requests that 32 clients get answered, with batches and without, by two servers in turn; by the clock and by the
 server's processor time (where clients and server share a core, only the second is the server's own). It depends on the
-model: what a batch saves is the fixed cost of a run, so many small layers gain, few large ones do not.
+model: what a batch saves is the fixed cost of a run and the reading of weights, so a transformer of large patches gains
+much, a convolutional network little.
 
 Proof: 64 clients, four of five requests good, at half of what the server can do; each knows its answers.
 Then 10,000 bad requests and the memory that they left, then SIGTERM while all are asking.
@@ -483,9 +484,9 @@ def _runner() -> Callable[[Coroutine[Any, Any, Seen]], Seen]:
 
 
 def small_artifact(folder: Path) -> Path:
-    """Train and export a small network of many layers."""
-    train = ["train", "efficientnet_b0", "--no-pretrained", "--dataset", "shapes", "--image-size", "64"]
-    train += ["--dataset-option", "count=300", "--epochs", "2", "--name", "served", "--set", "lr=2e-3"]
+    """Train and export a network of which batches make much: it reads large weights for few positions."""
+    train = ["train", "vit_small_patch32_224", "--no-pretrained", "--dataset", "shapes", "--image-size", "64"]
+    train += ["--dataset-option", "count=300", "--epochs", "3", "--name", "served", "--set", "lr=1e-3"]
     for command in (train, ["export", "served", "--onnx", "--fp32"]):
         subprocess.run([*ZOO, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return folder / "runs/served/export/onnx-fp32"
