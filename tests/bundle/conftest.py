@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.bundle.make import bundle_artifact
+from zoo.bundle.make import BundleSpec, bundle_artifact
 from zoo.target import Target
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def made(onnx_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle for this machine; not to be changed."""
-    return bundle_artifact(onnx_artifact, Target(), out=tmp_path_factory.mktemp("bundle") / "digits.tar.gz")
+    return bundle_artifact(onnx_artifact, Target(), BundleSpec(out=tmp_path_factory.mktemp("bundle") / "digits.tar.gz"))
 
 
 @pytest.fixture

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-import tarfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.bundle.make import bundle_artifact
 from zoo.export import export_run
 from zoo.export_job import ExportSpec
 from zoo.runtime.model import Model
 
-from .pages import FAKE_GPU, choose, opened, ready, self_test, top5
+from ..bundles import unpacked_bundle
+from ..pages import FAKE_GPU, choose, opened, ready, self_test, top5
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +32,7 @@ CLOSE = 1e-3
 
 
 def unpack(catalogue: Catalogue, artifact: Artifact, folder: Path) -> Path:
-    made = bundle_artifact(artifact, catalogue.target("browser"), out=folder / "bundle.tar.gz")
-    with tarfile.open(made.path) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / made.folder
+    return unpacked_bundle(artifact, folder, catalogue.target("browser"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from zoo.runtime.pixels import decode
 
-from .pages import opened
+from ..pages import opened
 from .test_browser import unpack
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.bundle.make import bundle_artifact, digests
+from zoo.bundle.make import BundleSpec, bundle_artifact, digests
 from zoo.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.predict import predict_files
@@ -83,7 +83,7 @@ def test_it_holds_what_a_device_needs(unpacked: Path, made: Bundle) -> None:
 
 
 def test_the_same_artifact_gives_the_same_bytes(onnx_artifact: Artifact, made: Bundle, tmp_path: Path) -> None:
-    again = bundle_artifact(onnx_artifact, Target(), out=tmp_path / "again.tar.gz")
+    again = bundle_artifact(onnx_artifact, Target(), BundleSpec(out=tmp_path / "again.tar.gz"))
     assert (again.path.read_bytes(), again.sha256) == (made.path.read_bytes(), made.sha256)
 
 
@@ -189,7 +189,7 @@ def test_a_target_that_cannot_take_it_is_told(
     onnx_artifact: Artifact, target: Target, why: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ProofFailed, match=re.escape(why)):
-        bundle_artifact(onnx_artifact, target, out=tmp_path / "x.tar.gz")
+        bundle_artifact(onnx_artifact, target, BundleSpec(out=tmp_path / "x.tar.gz"))
     assert not (tmp_path / "x.tar.gz").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from zoo.bundle.make import bundle_artifact, digests
+from zoo.bundle.make import BundleSpec, bundle_artifact, digests
 from zoo.bundle.verify import verify_bundle
 from zoo.errors import OptionInvalid, ProofFailed
 from zoo.runtime.measure import write_back
@@ -39,7 +39,7 @@ def pair(folder: Path, name: str) -> tuple[Path, Path]:
 def signed(onnx_artifact: Artifact, tmp_path: Path) -> tuple[Path, Path]:
     """An unpacked bundle, and the public key."""
     private, public = pair(tmp_path, "own")
-    made = bundle_artifact(onnx_artifact, Target(), out=tmp_path / "signed.tar.gz", key=private)
+    made = bundle_artifact(onnx_artifact, Target(), BundleSpec(out=tmp_path / "signed.tar.gz", key=private))
     subprocess.run(["tar", "xzf", made.path, "-C", tmp_path], check=True)
     return tmp_path / made.folder, public
 
@@ -92,7 +92,8 @@ def test_a_key_that_is_none_is_told(onnx_artifact: Artifact, tmp_path: Path) -> 
     (tmp_path / "text.pem").write_text("hello")
     for bad in ("curve.pem", "text.pem", "missing.pem", public.name):
         with pytest.raises(OptionInvalid, match="openssl genpkey -algorithm ed25519"):
-            bundle_artifact(onnx_artifact, Target(), out=tmp_path / "x.tar.gz", key=tmp_path / bad)
+            bundle_artifact(onnx_artifact, Target(), BundleSpec(out=tmp_path / "x.tar.gz", key=tmp_path / bad))
     assert not (tmp_path / "x.tar.gz").exists()
+    signed = bundle_artifact(onnx_artifact, Target(), BundleSpec(out=tmp_path / "x.tar.gz", key=private))
     with pytest.raises(OptionInvalid):
-        verify_bundle(bundle_artifact(onnx_artifact, Target(), out=tmp_path / "x.tar.gz", key=private).path, private)
+        verify_bundle(signed.path, private)

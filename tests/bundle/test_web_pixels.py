@@ -13,7 +13,7 @@ from zoo.runtime.golden import LIMITS, limit_of
 from zoo.runtime.pixels import INTERPOLATIONS, prepare
 
 from ..conftest import ROOT
-from .tools import tool
+from ..tools import tool
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,6 +27,7 @@ RUNTIME = "onnxruntime-web"
 VERSION = "1.30.0"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """SHA-512 of the package, in base64 as npm writes it."""
+PAGE = "index.html"
 FOLDER = "ort"
 """In which the page looks for it."""
 WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")

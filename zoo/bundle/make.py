@@ -13,6 +13,7 @@ from zoo.artifact import PAGE
 from zoo.bundle import browser
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
+from zoo.bundle.minimal import minimal_files
 from zoo.bundle.papers import papers, proven_with
 from zoo.bundle.sbom import SBOM, sbom
 from zoo.bundle.sign import SIGNATURE, signature
@@ -50,13 +51,24 @@ class Bundle:
         return {**asdict(self), "path": str(self.path)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class BundleSpec:
+    """What is asked of a bundle."""
+
+    out: Path | None = None
+    """The archive [default: in the run's folder `bundle`, named after run, artifact and target]."""
+    key: Path | None = None
+    """A private key to sign it with."""
+    ort: bool = False
+    """Whether the files for a minimal build of onnxruntime are in it as well."""
+    web_runtime: Path | None = None
+    """The package of onnxruntime-web for a target in a browser [default: zoo's cache, else npm]."""
+
+
 def bundle_artifact(
     artifact: Artifact,
     target: Target,
-    *,
-    out: Path | None = None,
-    key: Path | None = None,
-    web_runtime: Path | None = None,
+    spec: BundleSpec = BundleSpec(),
     note: Callable[[str], None] = lambda text: None,
 ) -> Bundle:
     """Write an artifact's bundle for a target.
@@ -64,15 +76,13 @@ def bundle_artifact(
     Args:
         artifact: An accepted one.
         target: The device; what it cannot take is refused.
-        out: The archive [default: in the run's folder `bundle`, named after run, artifact and target].
-        key: A private key to sign it with.
-        web_runtime: The package of onnxruntime-web for a target in a browser [default: zoo's cache, else npm].
+        spec: What is asked of the bundle.
         note: Gets a line about what is done.
 
     Raises:
         ArtifactInvalid: it was refused, or has changed since it was proven.
         ProofFailed: it breaks a limit of the target.
-        OptionInvalid, EnvironmentBroken: no such key; no onnxruntime-web; the archive cannot be written.
+        OptionInvalid, EnvironmentBroken: no such key; no onnxruntime-web; no `.ort`; the archive cannot be written.
     """
     manifest = artifact.manifest()
     artifact.check_files(manifest)
@@ -84,9 +94,12 @@ def bundle_artifact(
     if manifest.target != target.name:
         note(f"it was exported for {manifest.target}: `zoo export --target {target.name}` knows what is fast there")
     name = bundle_name(artifact, manifest, target)
-    page = browser.page(manifest, web_runtime, note) if browser.has_page(target) else {}
-    files = contents(artifact, manifest, target, name, key, page)
-    final = out or artifact.path.resolve().parent.parent / "bundle" / f"{name}.tar.gz"
+    extra = browser.page(manifest, spec.web_runtime, note) if browser.has_page(target) else {}
+    if spec.ort:
+        note("writing the file for a minimal onnxruntime, and asking it the golden images")
+        extra |= minimal_files(artifact, manifest)
+    files = contents(artifact, manifest, target, name, spec.key, extra)
+    final = spec.out or artifact.path.resolve().parent.parent / "bundle" / f"{name}.tar.gz"
     write_archive(final, name, files)
     return Bundle(
         path=final,
@@ -94,7 +107,7 @@ def bundle_artifact(
         target=target.name,
         size_bytes=final.stat().st_size,
         sha256=sha256(final),
-        signed=key is not None,
+        signed=spec.key is not None,
         files={path: len(content) for path, content in sorted(files.items())},
     )
 
@@ -106,15 +119,15 @@ def bundle_name(artifact: Artifact, manifest: Manifest, target: Target) -> str:
 
 
 def contents(
-    artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None, page: dict[str, bytes]
+    artifact: Artifact, manifest: Manifest, target: Target, name: str, key: Path | None, extra: dict[str, bytes]
 ) -> dict[str, bytes]:
-    """Return the files of a bundle, the checksums of all others among them; `page` is what a browser shows."""
+    """Return the files of a bundle, the checksums of all others among them; `extra` is what not every one has."""
     own = (MANIFEST, *(file for file in manifest.files if file != PAGE))
     files = {file: (artifact.path / file).read_bytes() for file in own}
-    files |= runtime_files() | page
+    files |= runtime_files() | extra
     names = sorted([*files, "README.md", "LICENSE", "LICENSES.md", "requirements.txt", "labels.txt", SBOM, SUMS])
     files |= papers(manifest, target, name, [n for n in names if not n.startswith(RUNTIME)], signed=key is not None)
-    packages = {**proven_with(manifest), **({browser.RUNTIME: browser.VERSION} if page else {})}
+    packages = {**proven_with(manifest), **({browser.RUNTIME: browser.VERSION} if browser.PAGE in extra else {})}
     files[SBOM] = sbom(manifest, name, packages, digests(files)).encode()
     if key:
         files[SIGNATURE] = signature(files, key)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from zoo.bundle.browser import PAGE
 from zoo.runtime.golden import limit_of
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
         limit=limit_of(manifest.precision),
         python=PYTHON,
         signed=signed,
-        page="index.html" in names,
+        page=PAGE in names,
     )
-    licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses, page="index.html" in names)
+    licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses, page=PAGE in names)
     lines = [f"{line}  # proven with {proven.get(package, 'an unknown version')}" for package, line in required.items()]
     return {
         "README.md": readme.encode(),

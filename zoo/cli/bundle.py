@@ -20,6 +20,9 @@ def bundle_cli(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The archive [default: in the run's folder `bundle`].")] = None,
     sign: Annotated[Path | None, typer.Option(help="Sign it with this Ed25519 private key, in PEM.")] = None,
+    ort: Annotated[
+        bool, typer.Option("--ort", help="Also as .ort, with the operators that a minimal onnxruntime needs.")
+    ] = False,
     web_runtime: Annotated[
         Path | None, typer.Option(help="For browsers: the .tgz of onnxruntime-web [default: npm fetches it].")
     ] = None,
@@ -31,14 +34,15 @@ def bundle_cli(
     The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest. For a browser
     (`--target browser`) a page that runs the model is in it as well.
     """
-    from zoo.bundle.make import bundle_artifact
+    from zoo.bundle.make import BundleSpec, bundle_artifact
     from zoo.cli.output import note, print_json, print_table, stdout
     from zoo.find import find_artifact
     from zoo.home import runs_root
 
     found = find_artifact(artifact, runs_root(runs), note)
     device = ctx.obj.catalogue().target(target or found.manifest().target)
-    made = bundle_artifact(found, device, out=out, key=sign, web_runtime=web_runtime, note=note)
+    spec = BundleSpec(out=out, key=sign, ort=ort, web_runtime=web_runtime)
+    made = bundle_artifact(found, device, spec, note)
     if json:
         print_json(made.to_json())
         return
