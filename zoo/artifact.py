@@ -118,6 +118,8 @@ class Report(_Frozen):
     """Images that are unknown to only one of the two."""
     control: Agreement | None = None
     """The reference against itself after the least change of its input that fp32 can hold, on the golden images."""
+    elsewhere: Agreement | None = None
+    """The file against itself as other kinds of processors run it, on the whole split; int8 in onnxruntime only."""
     reference_map: float | None = None
     """Mean average precision in 0..1; only where an image may have several labels."""
     artifact_map: float | None = None
@@ -193,6 +195,24 @@ class Refusal(_Frozen):
     """As in the manifest."""
 
 
+class Measured(_Frozen):
+    """What `zoo_runtime bench` found on a device: milliseconds for one image, unless told otherwise."""
+
+    p50: float
+    p95: float
+    p99: float
+    images_per_second: float
+    cold_start: float
+    """From starting Python to the first answer."""
+    peak_memory_mb: float | None = None
+    rounds: int
+    threads: int
+    machine: dict[str, Any]
+    date: str
+    selftest: dict[str, Any] = {}
+    """As `zoo_runtime selftest` prints it."""
+
+
 class Manifest(_Frozen):
     """`artifact.json`."""
 
@@ -227,6 +247,8 @@ class Manifest(_Frozen):
     lineage: dict[str, Any]
     licenses: dict[str, str]
     report: Report
+    measured: tuple[Measured, ...] = ()
+    """What devices found, the newest last."""
 
 
 class Golden(BaseModel):

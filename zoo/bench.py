@@ -11,7 +11,7 @@ from zoo.runtime.timing import interleave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.artifact import Artifact
+    from zoo.artifact import Artifact, Measured
     from zoo.catalogue import Catalogue
 
 
@@ -27,10 +27,12 @@ class BenchResult:
     rounds: int
     speedup: float
     """Over the first artifact: the ratio of the 10th percentiles, measured in turn."""
+    devices: tuple[Measured, ...] = ()
+    """What devices found, brought back in their `artifact.json`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "devices": [figures.model_dump(mode="json") for figures in self.devices]}
 
 
 def bench_artifacts(
@@ -57,6 +59,7 @@ def bench_artifacts(
             p95_ms=timings[str(artifact.path)].p95,
             rounds=len(timings[str(artifact.path)].rounds_ms),
             speedup=timings[str(artifact.path)].speedup_over(first),
+            devices=manifest.measured,
         )
         for artifact, manifest in zip(artifacts, manifests, strict=True)
     ]

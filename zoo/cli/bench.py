@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zoo.bench import BenchResult
 
 
 def bench_cli(
@@ -14,16 +20,26 @@ def bench_cli(
     artifacts: Annotated[list[str] | None, typer.Argument(help="Artifacts, or a run [default: the newest].")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Of each runtime; 0 leaves it to them.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 5.0,
+    figures: Annotated[
+        list[Path] | None, typer.Option(help="A device's artifact.json, after `zoo_runtime bench`; is kept.")
+    ] = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Time artifacts on their own golden images, one image at a time, each in turn."""
+    """Time artifacts on their own golden images, one image at a time, each in turn.
+
+    Below stands what devices found, once their `artifact.json` was brought back (`--figures FILE`).
+    """
     from zoo.bench import bench_artifacts
     from zoo.cli.output import megabytes, note, print_json, print_table
+    from zoo.figures import bring_back
     from zoo.find import find_all_artifacts
     from zoo.home import runs_root
 
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)
+    for file in figures or []:
+        artifact, count = bring_back(file, found)
+        note(f"{artifact.path}: {count} new from {file}")
     results = bench_artifacts(ctx.obj.catalogue(), found, threads=threads, seconds=seconds)
     if json:
         print_json({"threads": threads, "artifacts": [result.to_json() for result in results]})
@@ -34,3 +50,40 @@ def bench_cli(
     print_table(
         ["artifact", "size", "p50 ms", "p95 ms", f"speed over {results[0].name}"], rows, title=f"{threads} thread(s)"
     )
+    print_devices(results)
+
+
+def print_devices(results: Sequence[BenchResult]) -> None:
+    """Print what devices found, if any was brought back."""
+    from zoo.cli.output import print_table
+
+    rows = [
+        (
+            result.name,
+            told.machine.get("processor", "unknown"),
+            told.threads or "all",
+            f"{told.p50:.3f}",
+            f"{told.p95:.3f}",
+            f"{told.images_per_second:.1f}",
+            f"{told.cold_start:.0f}",
+            f"{told.peak_memory_mb:.0f}" if told.peak_memory_mb else "",
+            ("passed" if told.selftest["ok"] else "FAILED") if "ok" in told.selftest else "",
+            told.date[:10],
+        )
+        for result in results
+        for told in result.devices
+    ]
+    if rows:
+        columns = [
+            "artifact",
+            "device",
+            "threads",
+            "p50 ms",
+            "p95 ms",
+            "images/s",
+            "start ms",
+            "MB",
+            "selftest",
+            "date",
+        ]
+        print_table(columns, rows, title="on devices")
