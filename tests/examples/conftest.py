@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.bundle.make import bundle_artifact
 from zoo.export import export_run
 from zoo.export_job import ExportSpec
-from zoo.target import Target
 
-from ..bundle.tools import missing, tool
+from ..bundles import unpacked_bundle
 from ..conftest import ROOT
+from ..debian import unpack
+from ..tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,23 +28,12 @@ if TYPE_CHECKING:
     Example = list[str]
 
 HEADERS = Path("/usr/include/onnxruntime")
-KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-RELEASE = "trixie"
-"""Of Debian: the first that has onnxruntime's headers."""
-PACKAGES = ("libonnxruntime-dev", "nlohmann-json3-dev")
 
 
 def call(command: list[str], cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def unpack(artifact: Artifact, folder: Path) -> Path:
-    made = bundle_artifact(artifact, Target(), out=folder / "bundle.tar.gz")
-    with tarfile.open(made.path) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / made.folder
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +43,7 @@ def bundles(
     """Unpacked, by precision; not to be changed."""
     spec = ExportSpec(format="onnx", precision="int8-weights")
     artifacts = {"fp32": onnx_artifact, "int8-weights": export_run(catalogue, trained_run, spec)[0]}
-    return {name: unpack(artifact, tmp_path_factory.mktemp(name)) for name, artifact in artifacts.items()}
+    return {name: unpacked_bundle(artifact, tmp_path_factory.mktemp(name)) for name, artifact in artifacts.items()}
 
 
 @pytest.fixture(scope="session")
@@ -70,32 +58,13 @@ def cpp(tmp_path_factory: pytest.TempPathFactory) -> Example:
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / "lib" / name).symlink_to(library)
-    places = [HEADERS] if HEADERS.is_dir() else debian_headers(folder)
+    places = [HEADERS]
+    if not HEADERS.is_dir():
+        include = unpack(folder / "debian", "libonnxruntime-dev", "nlohmann-json3-dev") / "usr/include"
+        places = [include / "onnxruntime", include]
     tool("g++")
     call([tool("make"), f"INCLUDE={' '.join(map(str, places))}", "LIB=lib", "CXXFLAGS=-Werror"], folder)
     return [str(folder / "classify")]
-
-
-def debian_headers(folder: Path) -> list[Path]:
-    """Unpack the headers of a later Debian than this one, from where this machine's apt gets its packages."""
-    apt = tool("apt-get")
-    query = ["indextargets", "--format", "$(SITE)", "Created-By: Packages", "Origin: Debian"]
-    found = sorted(set(call([apt, *query], folder).split()))
-    if not found:
-        missing("neither onnxruntime's headers nor a Debian archive to get them from")
-    for part in ("state/lists/partial", "cache/archives/partial", "debs", "root"):
-        (folder / part).mkdir(parents=True)
-    site = next(one for one in found if not one.endswith("security"))
-    (folder / "sources.list").write_text(f"deb [signed-by={KEYS}] {site} {RELEASE} main\n")
-    own = {"State": "state", "State::status": "status", "Cache": "cache", "Etc::SourceList": "sources.list"}
-    options = [f"-oDir::{name}={folder / place}" for name, place in own.items()]
-    options += ["-oDir::Etc::SourceParts=-", "-oAPT::Sandbox::User=root", "-qq"]
-    (folder / "status").touch()
-    call([apt, *options, "update"], folder)
-    call([apt, *options, "download", *PACKAGES], folder / "debs")
-    for package in (folder / "debs").glob("*.deb"):
-        call([tool("dpkg"), "-x", str(package), str(folder / "root")], folder)
-    return [folder / "root/usr/include/onnxruntime", folder / "root/usr/include"]
 
 
 @pytest.fixture(scope="session")
