@@ -41,6 +41,7 @@ LAYERS = (
         "zoo.reproof",
         "zoo.predict",
         "zoo.bench",
+        "zoo.figures",
         "zoo.bundle",
         "zoo.monitor",
         "zoo.serve",

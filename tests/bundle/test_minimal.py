@@ -68,7 +68,7 @@ def test_what_onnxruntime_cannot_write_is_one_line(
     def fail(*_: object) -> None:
         raise RuntimeError("flatbuffers hold 2 GB at most\nmore")
 
-    monkeypatch.setattr(minimal, "_convert", fail)
+    monkeypatch.setattr(minimal, "write_ort", fail)
     answer = cli("bundle", onnx_artifact.path, "--ort", "--out", "x.tar.gz")
     assert answer.code == OptionInvalid.exit_code
     assert answer.error.endswith("(flatbuffers hold 2 GB at most); leave --ort out")

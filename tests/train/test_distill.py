@@ -385,8 +385,7 @@ def test_what_cannot_teach_is_one_line_before_anything_begins(
 def test_a_teacher_of_more_classes_is_one_line(cli: Callable[..., Answer], pictures: Path, trained_run: Run) -> None:
     answer = cli("train", "test_resnet", "--dataset", pictures, "--teacher", trained_run.path, "--no-pretrained")
     assert answer.code == 1
-    assert "knows 10 classes, and dataset" in answer.error
-    assert "has 3" in answer.error
+    assert "knows '0', and dataset" in answer.error
     assert not list(Path.cwd().iterdir())
 
 

@@ -6,7 +6,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from zoo.cli.train import resolve_options
 from zoo.errors import LicenseRefused, OptionInvalid, RunInvalid
@@ -74,6 +76,31 @@ def test_what_would_flatter_it_or_cannot_fit_is_refused(catalogue: Catalogue, tr
     ):
         with pytest.raises(OptionInvalid, match=told):
             check_parent(asked(catalogue, trained_run, **given).config)
+
+
+def test_another_dataset_has_options_of_its_own_and_the_same_classes(
+    cli: Callable[..., Answer], trained_run: Run, tmp_path: Path
+) -> None:
+    """As `zoo data from-log` lays pictures out."""
+    rng = np.random.default_rng(0)
+    for label in range(10):
+        (tmp_path / "new" / str(label)).mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"new/{label}/{number}.png")
+    changed = Run(tmp_path / "changed")
+    shutil.copytree(trained_run.path, changed.path)
+    record = json.loads(changed.record_file.read_text())
+    record["config"] |= {"dataset": "shapes", "dataset_options": {"count": "6"}, "folds": 0}
+    changed.record_file.write_text(json.dumps(record))
+    answer = cli("train", "--from", changed.path, "--dataset", "new", "--epochs", 1, "--name", "on", "--json")
+    assert answer.code == 0, answer.stderr
+    (tmp_path / "new/3").rename(tmp_path / "aside")
+    refused = cli("train", "--from", trained_run.path, "--dataset", "new", "--epochs", 1)
+    assert refused.code == 1
+    assert f"--from digits knows '3', and dataset '{tmp_path / 'new'}' does not; add images of it" in refused.error
+    (tmp_path / "aside").rename(tmp_path / "new/3")
+    shutil.copytree(tmp_path / "new/3", tmp_path / "new/three")
+    assert "does not know 'three'" in cli("train", "--from", trained_run.path, "--dataset", "new").error
 
 
 def test_a_licence_goes_on_with_the_weights(catalogue: Catalogue, trained_run: Run, tmp_path: Path) -> None:

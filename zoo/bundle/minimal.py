@@ -8,21 +8,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from zoo.errors import EnvironmentBroken, OptionInvalid, ProofFailed, first_line
 from zoo.golden import replay
 from zoo.runtime.golden import limit_of
+from zoo.runtime.session import OnnxPredictor, write_ort
 
 if TYPE_CHECKING:
     from zoo.artifact import Artifact, Manifest
-    from zoo.plugin import Predictor
 
 MODEL = "model.ort"
 OPERATORS = "required_operators_and_types.config"
 """As onnxruntime's own tools call it; its build takes it with `--include_ops_by_config`."""
-LAYOUTS = "NchwcTransformer"
-"""What onnxruntime does for one kind of processor alone: a file that holds it runs on no other."""
 LIST = """
 import pathlib, sys
 from onnxruntime.tools.ort_format_model.utils import create_config_from_models
@@ -43,41 +39,14 @@ def minimal_files(artifact: Artifact, manifest: Manifest) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, MODEL)
         try:
-            _convert(artifact.path / manifest.model_file, out, manifest.session)
-            difference = replay(artifact.golden(), _predictor(out, manifest))
+            write_ort(artifact.path / manifest.model_file, out)
+            difference = replay(artifact.golden(), OnnxPredictor(out, threads=manifest.report.threads))
         except Exception as exc:  # onnxruntime raises a class of its own for each status
             reason = first_line(exc)
             raise OptionInvalid(f"{artifact.path} cannot be written as {MODEL} ({reason}); leave --ort out") from exc
         if difference > (limit := limit_of(manifest.precision)):
             raise ProofFailed(f"{MODEL} of {artifact.path} moves golden answers by {difference:.2g}, limit {limit:g}")
         return {MODEL: out.read_bytes(), OPERATORS: _operators(out)}
-
-
-def _convert(model_file: Path, out: Path, asked: dict[str, str]) -> None:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.optimized_model_filepath = str(out)
-    for name, value in {**asked, "session.save_model_format": "ORT"}.items():
-        options.add_session_config_entry(name, value)
-    onnxruntime.InferenceSession(
-        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=[LAYOUTS]
-    )
-
-
-def _predictor(file: Path, manifest: Manifest) -> Predictor:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = manifest.report.threads
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run([manifest.output.name], {manifest.input.name: images})[0])
-
-    return predict
 
 
 def _operators(file: Path) -> bytes:
@@ -90,10 +59,4 @@ def _operators(file: Path) -> bytes:
         said = done.stderr.strip().splitlines()
         raise EnvironmentBroken(f"onnxruntime's tools do not work here: {said[-1] if said else 'no reason given'}")
     lines = [line for line in out.read_text().splitlines() if not line.startswith("#")]
-    return "\n".join([f"# What {MODEL} needs of onnxruntime {_version()}.", *lines, ""]).encode()
-
-
-def _version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
+    return "\n".join([f"# What {MODEL} needs of onnxruntime.", *lines, ""]).encode()

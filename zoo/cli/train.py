@@ -234,6 +234,7 @@ def resolve_options(
 ) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
+    from zoo.data.source import lasting_name
     from zoo.train.parent import parent_layers
     from zoo.train.teacher import lasting_teacher
 
@@ -242,7 +243,8 @@ def resolve_options(
     below: list[Layer] = []
     if asked.get("parent"):
         path = Path(lasting_teacher(asked["parent"], runs_root(runs)))
-        below = parent_layers(path, qat=bool(asked.get("qat")))
+        dataset = lasting_name(catalogue, asked["dataset"]) if asked.get("dataset") else None
+        below = parent_layers(path, dataset=dataset, qat=bool(asked.get("qat")))
     model = asked.get("model")
     if below:
         recipes = recipe_layers(catalogue.registry, recipe) if recipe else []

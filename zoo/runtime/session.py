@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,15 @@ from .beside import check_beside
 from .metadata import metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SUFFIX = ".onnx"
 """Of the files that it runs."""
+ORT_SUFFIX = ".ort"
+"""Of onnxruntime's own format, which minimal builds of it read."""
+LAYOUTS = ("NchwcTransformer",)
+"""What onnxruntime does for single kinds of processors: answers are rounded otherwise, and a file runs on no other."""
 SESSION_KEY = "zoo.session"
 """Of the metadata entry in which a file asks for session options, as a JSON object."""
 OBEYED = frozenset({"session.disable_quant_qdq"})
@@ -26,18 +31,7 @@ class OnnxPredictor:
 
     def __init__(self, model_file: Path, *, threads: int = 0, portable: bool = False) -> None:
         """Load a file; `portable` leaves out the layouts that onnxruntime has for single kinds of processors."""
-        import onnxruntime
-
-        check_beside(model_file)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if portable:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        for name, value in asked_options(model_file).items():
-            options.add_session_config_entry(name, value)
-        self._session = onnxruntime.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+        self._session = _session(model_file, threads=threads, left_out=LAYOUTS if portable else ())
         taken = self._session.get_inputs()[0]
         self._input, self._one_by_one = taken.name, taken.shape[:1] == [1]
 
@@ -55,6 +49,36 @@ class OnnxPredictor:
         # A file that resizes takes a single image, of whatever size.
         each = [self._session.run(names, {self._input: image[None]}) for image in images]
         return [np.concatenate(answers) for answers in zip(*each)]
+
+
+def write_ort(model_file: Path, out: Path) -> None:
+    """Write an ONNX file in onnxruntime's own format, optimised for no single kind of processor.
+
+    Raises:
+        Exception: onnxruntime cannot; it has a class of its own for each status.
+    """
+    _session(model_file, threads=1, left_out=LAYOUTS, out=out)
+
+
+def _session(model_file: Path, *, threads: int, left_out: Sequence[str], out: Path | None = None) -> Any:
+    import onnxruntime
+
+    # onnxruntime's own format keeps all weights inside, and what a session was asked for is settled in it.
+    own = model_file.suffix == ORT_SUFFIX
+    if not own:
+        check_beside(model_file)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if out is not None:
+        options.optimized_model_filepath = str(out)
+        options.add_session_config_entry("session.save_model_format", "ORT")
+    for name, value in ({} if own else asked_options(model_file)).items():
+        options.add_session_config_entry(name, value)
+    return onnxruntime.InferenceSession(
+        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+    )
 
 
 def asked_options(model_file: Path) -> dict[str, str]:

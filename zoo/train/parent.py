@@ -10,9 +10,11 @@ from zoo.errors import OptionInvalid, RunInvalid
 from zoo.files import sha256
 from zoo.licenses import refuse_license
 from zoo.run import Run
+from zoo.train.teacher import other_classes
 
 if TYPE_CHECKING:
     from zoo.config import Layer
+    from zoo.plugin import Dataset
 
 OF_THE_MACHINE = frozenset(
     {"cache", "cache_limit", "checkpoint_minutes", "checkpoint_steps", "compile", "device", "fsdp", "layout"}
@@ -23,14 +25,20 @@ OF_THE_BEGINNING = frozenset(
     | {"unfreeze_epoch", "warmup_epochs", "weights"}
 )
 """Options of a run's own start, which make no sense for one that goes on from its end."""
+OF_THE_DATASET = frozenset({"dataset_options", "folds", "fold"})
 SLOWER = 0.1
 """Learning rate of what goes on, as a share of the first run's."""
 QAT: dict[str, Any] = {"epochs": 2, "precision": "fp32"}
 """Long enough for most; and bf16 has no more digits than the rounding that is to be learned."""
 
 
-def parent_layers(path: Path, *, qat: bool = False) -> list[Layer]:
+def parent_layers(path: Path, *, dataset: str | None = None, qat: bool = False) -> list[Layer]:
     """Return the options of a finished run that hold for one that goes on from it, and those that differ.
+
+    Args:
+        path: Of the run.
+        dataset: What is asked for; another one than the run's has options of its own.
+        qat: Whether int8's rounding is to be learned.
 
     Raises:
         RunInvalid: it is not finished, or damaged.
@@ -38,6 +46,8 @@ def parent_layers(path: Path, *, qat: bool = False) -> list[Layer]:
     run = Run(path)
     config = _config(run)
     left_out = OF_THE_MACHINE | OF_THE_BEGINNING
+    if dataset not in (None, config.dataset):
+        left_out |= OF_THE_DATASET
     kept = {name: value for name, value in config.model_dump().items() if name not in left_out}
     gentler: dict[str, Any] = {"pretrained": False, "lr": SLOWER * config.lr, "warmup_epochs": 0.0}
     return [(f"run {run.name}", kept), ("--from", gentler), *([("--qat", QAT)] if qat else [])]
@@ -67,6 +77,17 @@ def check_parent(config: TrainConfig) -> None:
         )
     if license_ := run.record().licenses.get("weights"):
         refuse_license(f"the weights of run {run.name}", license_, config.license_allow)
+
+
+def check_parent_classes(config: TrainConfig, dataset: Dataset) -> None:
+    """Raise OptionInvalid if a dataset asks for other classes than the run knows that is gone on from."""
+    if not config.parent:
+        return
+    run = Run(Path(config.parent))
+    if what := other_classes(run.record(), dataset, config.dataset):
+        raise OptionInvalid(
+            f"--from {run.name} {what}; add images of it (old ones will do), or begin with --weights {run.best_file}"
+        )
 
 
 def parent_facts(config: TrainConfig) -> dict[str, str | float]:

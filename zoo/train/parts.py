@@ -16,7 +16,7 @@ from zoo.run import Run
 from zoo.train.allowed import refuse_before_download
 from zoo.train.material import Material, gather
 from zoo.train.mix import refuse_odd_batches
-from zoo.train.parent import parent_facts
+from zoo.train.parent import check_parent_classes, parent_facts
 from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
 from zoo.train.weighting import check_weights, class_weights
 from zoo.versions import versions
@@ -94,6 +94,7 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
         refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
     check_weights(config.class_weights, dataset.classes)
     check_classes(teacher, dataset, config.dataset)
+    check_parent_classes(config, dataset)
     # The model comes before the first look at the images: missing weights should be told at once.
     backbone, preprocess = _backbone(catalogue, config, len(dataset.classes))
     material = gather(catalogue, config, dataset, preprocess, chosen, watch)

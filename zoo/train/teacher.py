@@ -114,22 +114,26 @@ def find_teacher(catalogue: Catalogue, config: TrainConfig, device: str) -> Teac
 
 def check_classes(teacher: Teacher | None, dataset: Dataset, name: str) -> None:
     """Raise OptionInvalid if the teacher does not answer what the dataset asks: the same classes, in the same order."""
-    if teacher is None:
-        return
-    known, asked = teacher.record.classes, dataset.classes
-    if teacher.record.multi_label != dataset.multi_label:
+    if teacher is not None and (what := other_classes(teacher.record, dataset, name)):
+        raise OptionInvalid(
+            f"teacher {teacher.run.path.name} {what}; choose a teacher of the same classes in the same order"
+        )
+
+
+def other_classes(record: RunRecord, dataset: Dataset, name: str) -> str:
+    """Say in what a finished run's classes differ from those of a dataset called `name`; empty if in nothing."""
+    known, asked = record.classes, dataset.classes
+    if record.multi_label != dataset.multi_label:
         kinds = ("one label an image", "several labels an image")
-        what = f"learned {kinds[teacher.record.multi_label]}, and dataset {name!r} has {kinds[dataset.multi_label]}"
-    elif len(known) != len(asked):
-        what = f"knows {len(known)} classes, and dataset {name!r} has {len(asked)}"
-    elif known != asked:
+        return f"learned {kinds[record.multi_label]}, and dataset {name!r} has {kinds[dataset.multi_label]}"
+    if missing := [label for label in known if label not in asked]:
+        return f"knows {missing[0]!r}, and dataset {name!r} does not"
+    if added := [label for label in asked if label not in known]:
+        return f"does not know {added[0]!r}, and dataset {name!r} does"
+    if known != asked:
         place = next(place for place, pair in enumerate(zip(known, asked, strict=True)) if pair[0] != pair[1])
-        what = f"calls class {place} {known[place]!r}, and dataset {name!r} {asked[place]!r}"
-    else:
-        return
-    raise OptionInvalid(
-        f"teacher {teacher.run.path.name} {what}; choose a teacher of the same classes in the same order"
-    )
+        return f"calls class {place} {known[place]!r}, and dataset {name!r} {asked[place]!r}"
+    return ""
 
 
 def tell_teacher(
