@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.bundle import browser
 from zoo.bundle.make import BundleSpec, bundle_artifact, digests
+from zoo.bundle.papers import proven_with
+from zoo.bundle.sbom import sbom
 from zoo.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.predict import predict_files
@@ -228,3 +231,19 @@ def test_a_refused_artifact_is_not_bundled(onnx_artifact: Artifact, tmp_path: Pa
     done = cli("bundle", tmp_path / f"onnx-fp32{REJECTED}")
     assert done.code == 1
     assert "refused by its proof" in done.error
+
+
+@pytest.mark.parametrize("target", ["host", "browser"])
+def test_its_bill_of_materials_is_valid_cyclonedx(
+    onnx_artifact: Artifact, made: Bundle, unpacked: Path, target: str
+) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    document = (unpacked / "sbom.cdx.json").read_text()
+    if target == "browser":
+        manifest = onnx_artifact.manifest()
+        packages = {**proven_with(manifest), browser.RUNTIME: browser.VERSION}
+        document = sbom(manifest, made.folder, packages, dict.fromkeys([manifest.model_file, "index.html"], "0" * 64))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.replace('"library"', '"liberry"')) is not None
