@@ -1,4 +1,4 @@
-"""The tour of `make demo`: real digits -> run -> three proven artifacts -> answers, by the commands you would type."""
+"""The tour of `make demo`: real digits -> run -> three proven artifacts -> answers -> a bundle, in usual commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,13 @@ def main() -> None:
     pictures = save_pictures(data, Path(run["run"], "pictures"))
     answers = zoo("predict", *map(str, pictures), "--using", f"{RUN}/onnx-int8")["predictions"]
 
+    bundle = zoo("bundle", f"{RUN}/onnx-int8")
+    verdict = selftest(Path(bundle["path"]), bundle["folder"])
+
     stdout().print()
     print_summary(run, proofs, tests, yardstick)
     print_answers(pictures, answers)
+    stdout().print(f"the bundle, {megabytes(bundle['size_bytes'])}, without zoo or torch: {verdict}", soft_wrap=True)
     stdout().print(f"made in {time.perf_counter() - begin:.0f} s; the files are in {run['run']}/export")
 
 
@@ -50,6 +56,19 @@ def zoo(*arguments: str) -> dict[str, Any]:
         sys.exit(done.returncode)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+def selftest(archive: Path, folder: str) -> str:
+    """Unpack a bundle and run what a device would run; return its verdict."""
+    with tempfile.TemporaryDirectory() as scratch:
+        with tarfile.open(archive) as packed:
+            packed.extractall(scratch, filter="data")
+        command = [sys.executable, "-m", "zoo_runtime", "selftest"]
+        stdout().print("$ python -m zoo_runtime selftest", style="bold")
+        done = subprocess.run(command, cwd=Path(scratch, folder), stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout.strip()
 
 
 def svc_accuracy(data: PreparedData) -> float:

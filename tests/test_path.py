@@ -1,4 +1,4 @@
-"""The tour: from a dataset to a proven file and its answers, one step a line. Start reading here."""
+"""The tour: from a dataset to a proven file, its answers and a bundle, one step a line. Start reading here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run
 from zoo.predict import predict_files
 from zoo.reproof import verify_artifact
+from zoo.runtime.golden import replay as selftest
+from zoo.runtime.model import Model
 from zoo.train.session import start_run
+
+from .bundles import unpacked_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +63,8 @@ def test_from_dataset_to_proven_artifact(catalogue: Catalogue, tmp_path: Path) -
     (answer,) = predict_files(catalogue, artifact, [tmp_path / "digit.png"], top=3)
     assert len(answer.top) == 3
     assert evaluate(catalogue, artifact, "test")["top1"] > 0.8
+
+    # A bundle holds all that a device needs, and its runtime, which knows neither zoo nor torch, answers the same.
+    device = Model(unpacked_bundle(artifact, tmp_path))
+    assert device.predict(tmp_path / "digit.png", top=3) == [answer]
+    assert selftest(device).ok

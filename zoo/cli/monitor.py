@@ -57,10 +57,13 @@ def monitor_cli(
 
 
 def _print(found: Drift, page: Path) -> None:
-    from zoo.cli.output import print_table, stdout
+    from zoo.cli.output import percent, print_table, stdout
 
     rows = [[s.what, f"{s.psi:.3f}", f"{s.limit:.2f}", "shifted" if s.finding else "ok"] for s in found.shifts]
     print_table(["of the images", "PSI", "limit", ""], rows)
+    if found.unknown is not None and found.reference_unknown is not None:
+        before = percent(found.reference_unknown)
+        stdout().print(f"{percent(found.unknown)} of the images are unknown, {before} of the validation images were")
     left_out = f", {found.left_out} of other models left out" if found.left_out else ""
     stdout().print(f"{found.entries} predictions beside {found.reference_images} validation images{left_out}: {page}")
 
