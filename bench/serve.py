@@ -15,243 +15,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import contextlib
-import io
 import json
-import os
 import random
 import signal
 import statistics
-import struct
 import subprocess
-import sys
 import tempfile
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
+from bench.serving.client import Good, Lost, connect, goods, right
+from bench.serving.hostile import hostile, slow
+from bench.serving.server import ZOO, serving
 from zoo.runtime.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine
+
+    from bench.serving.client import Connection
+    from bench.serving.server import Served
 
 ROUNDS, ROUND_SECONDS, GAIN_CLIENTS = 7, 2.0, 32
 CLIENTS, PICTURES_EACH, HOSTILE = 64, 3, 0.2
 BAD_REQUESTS = 10_000
-TOLERANCE = 1e-3
-ZOO = [sys.executable, "-m", "zoo"]
-
-
-# ---- the server ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Served:
-    """A server process and its workers."""
-
-    process: subprocess.Popen[str]
-    port: int
-
-    def children(self) -> list[int]:
-        pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def cpu_seconds(self) -> float:
-        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.children()]
-        return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
-
-    def memory_mb(self) -> float:
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.children()]
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait()
-
-
-@contextlib.contextmanager
-def serving(artifact: Path, *options: object) -> Iterator[Served]:
-    command = [*ZOO, "serve", str(artifact), "--port", "0", "--json", *map(str, options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    said = ""
-    while not said.endswith("}\n"):
-        line = process.stdout.readline()
-        if not line:
-            sys.exit(f"`{' '.join(command)}` ended with {process.wait()}")
-        said += line
-    try:
-        yield Served(process, int(json.loads(said)["url"].rpartition(":")[2]))
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-
-
-# ---- a client --------------------------------------------------------------------------------------------------------
-
-
-class Lost(Exception):
-    """A connection ended before the whole answer was there."""
-
-
-class Connection(asyncio.Protocol):
-    """One connection that asks and waits, as cheaply as Python can."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._held, self._answer = b"", None
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self.open = True
-
-    _answer: asyncio.Future[tuple[int, bytes]] | None
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._held += data
-        end = self._held.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self._held[:end].lower()
-        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(self._held) < end + 4 + length:
-            return
-        body, self._held = self._held[end + 4 : end + 4 + length], self._held[end + 4 + length :]
-        self.open = self.open and b"connection: close" not in head
-        if self._answer and not self._answer.done():
-            self._answer.set_result((int(head[9:12]), body))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.open = False
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(Lost(str(exc)))
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        self._answer = self._loop.create_future()
-        self.transport.write(request)
-        return await self._answer
-
-
-async def connect(port: int) -> Connection:
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", port)
-    return connection
-
-
-def post(body: bytes, kind: str = "image/jpeg", top: int = 5, length: int | None = None) -> bytes:
-    head = f"POST /v1/predict?top={top} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
-    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
-
-
-# ---- pictures and their answers --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Good:
-    """A request and what must come back."""
-
-    request: bytes
-    wanted: np.ndarray
-    """Probabilities, in the order of the classes."""
-
-
-def goods(artifact: Path, count: int) -> list[Good]:
-    """Draw pictures that all have answers of their own."""
-    model = Model(artifact)
-    found: list[Good] = []
-    for seed in range(100 * count):
-        data = picture(seed, model.manifest.view.size)
-        wanted = probabilities(model.predict(data, top=1000)[0].to_json(), model.classes)
-        if all(np.abs(wanted - other.wanted).max() > 4 * TOLERANCE for other in found):
-            found.append(Good(post(data, top=len(model.classes)), wanted))
-        if len(found) == count:
-            return found
-    sys.exit(f"{artifact} answers too much alike to tell mixed-up answers; name a model that is trained")
-
-
-def picture(seed: int, size: tuple[int, int]) -> bytes:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (*rng.integers(2, 12, 2), 3), np.uint8)
-    image = Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return encoded(image, "JPEG")
-
-
-def encoded(image: Image.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return buffer.getvalue()
-
-
-def probabilities(answer: dict[str, Any], classes: Sequence[str]) -> np.ndarray:
-    told = {one["class"]: one["probability"] for one in answer["top"]}
-    return np.array([told[name] for name in classes])
-
-
-def right(good: Good, body: bytes, classes: Sequence[str]) -> bool:
-    found = probabilities(json.loads(body)["predictions"][0], classes)
-    return bool(np.abs(found - good.wanted).max() <= TOLERANCE)
-
-
-# ---- hostile requests ------------------------------------------------------------------------------------------------
-
-
-def png(width: int, height: int, rows: bytes = b"") -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def hostile() -> dict[str, tuple[bytes, tuple[int, ...]]]:
-    """Return name -> a request and the statuses that it may get."""
-    whole = picture(0, (96, 96))
-    noise = random.Random(0).randbytes(20_000)
-    bomb = png(6000, 5000, bytes(6000 * 3 + 1) * 5000)
-    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + whole[:200]
-    chunked = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return {
-        "bomb of 900 megapixels": (post(png(30_000, 30_000), "image/png"), (422,)),
-        "bomb of 30 megapixels": (post(bomb, "image/png"), (422,)),
-        "truncated": (post(whole[: len(whole) // 2]), (422,)),
-        "noise": (post(noise), (422,)),
-        "empty": (post(b""), (422,)),
-        "wrong type": (post(b"<html></html>", "text/html"), (415,)),
-        "broken JSON": (post(b'{"image": "' + b"[" * 9000, "application/json"), (400,)),
-        "nested JSON": (post(b"[" * 90_000, "application/json"), (400,)),
-        "no base64": (post(b'{"image": "%%%"}', "application/json"), (400,)),
-        "truncated in JSON": (
-            post(b'{"image": "' + base64.b64encode(whole[:700]) + b'"}', "application/json"),
-            (422,),
-        ),
-        "broken form": (post(form, "multipart/form-data; boundary=x"), (400, 422)),
-        "announced as huge": (post(b"", length=10**12), (413,)),
-        "huge": (post(bytes(20 * 2**20)), (413,)),
-        "huge in chunks": (chunked + b"%x\r\n" % (20 * 2**20) + bytes(20 * 2**20), (413,)),
-        "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", (400,)),
-        "long head": (b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 100_000, (431,)),
-        "other address": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", (404,)),
-    }
-
-
-def slow() -> dict[str, tuple[bytes, bytes]]:
-    """Return name -> what is sent at once, and what is dripped then."""
-    return {
-        "slow head": (b"POST /v1/predict HTTP/1.1\r\n", b"x"),
-        "slow body": (post(b"", length=5000), b"\xff"),
-        "nothing at all": (b"", b""),
-        "empty lines after an answer": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"),
-        "body after the answer": (b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", b"z"),
-    }
 
 
 # ---- the proof -------------------------------------------------------------------------------------------------------

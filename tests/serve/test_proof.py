@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from bench import serve as bench
+from bench.serving.client import goods, picture, right
+from bench.serving.server import Served
+from zoo.runtime.model import Model
 
 from ..conftest import ROOT
 from .conftest import serving
@@ -21,24 +25,13 @@ if TYPE_CHECKING:
 BENCH = ROOT / "bench/serve.py"
 
 
-@pytest.fixture(scope="module")
-def bench() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_serve", BENCH)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_serve"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_good_clients_notice_nothing_of_hostile_ones(
-    colours: Path, tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench, "CLIENTS", 16)
     run = bench._runner()
     with serving(colours, tmp_path) as served:
-        clients = bench.Bench(bench.Served(served.process, served.port), colours)
+        clients = bench.Bench(Served(served.process, served.port), colours)
         clients.slow = {}  # they take ten seconds, and test_connections.py has them
         seen = run(clients.mixture(3.0, 120.0))
         ended = run(clients.sigterm())
@@ -50,12 +43,12 @@ def test_good_clients_notice_nothing_of_hostile_ones(
     assert len(ended.seconds) > 16
 
 
-def test_the_clients_of_this_proof_would_notice(colours: Path, bench: Any) -> None:
-    first, second = bench.goods(colours, 2)
-    found = bench.Model(colours).predict(bench.picture(0, (16, 16)), top=3)[0].to_json()
+def test_the_clients_of_this_proof_would_notice(colours: Path) -> None:
+    first, second = goods(colours, 2)
+    found = Model(colours).predict(picture(0, (16, 16)), top=3)[0].to_json()
     body = json.dumps({"predictions": [found]}).encode()
-    assert bench.right(first, body, ("red", "green", "blue"))
-    assert not bench.right(second, body, ("red", "green", "blue"))
+    assert right(first, body, ("red", "green", "blue"))
+    assert not right(second, body, ("red", "green", "blue"))
 
 
 @pytest.mark.slow
