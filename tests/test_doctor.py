@@ -7,13 +7,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from zoo import doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from .conftest import Answer
 
@@ -34,6 +34,7 @@ def test_this_machine_is_well(cli: Callable[..., Answer]) -> None:
     assert "torchvision" in state(answer, "torch and timm")["detail"]
 
 
+@pytest.mark.slow
 def test_a_torchvision_built_for_another_torch_is_recognised(
     cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +62,7 @@ def test_two_onnxruntimes_are_recognised(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "pip uninstall" in check.mend
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_is_told(
     cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_a_home_that_cannot_be_written_is_told(
     assert state(answer, "ZOO_HOME")["state"] == "broken"
 
 
+@pytest.mark.slow
 def test_a_broken_plugin_is_named_and_the_rest_is_well(
     cli: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def build_slowly(folder: str, begun: str) -> None:
     store.flush()
 
 
+@pytest.mark.slow
 def test_fifty_kills_leave_nothing_wrong(tmp_path: Path) -> None:
     folder, begun = tmp_path / "store", tmp_path / "begun"
     folder.mkdir()

@@ -97,6 +97,7 @@ def test_the_table_has_a_line_for_each(env: dict[str, str], tmp_path: Path) -> N
         assert any(bad.name in line for line in done.stdout.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", UNUSABLE, ids=lambda bad: bad.name)
 def test_using_one_is_one_line_and_exit_1(bad: Bad, env: dict[str, str], tmp_path: Path) -> None:
     done = zoo(env, tmp_path, "train", "tiny", "--dataset", bad.name)
@@ -107,6 +108,7 @@ def test_using_one_is_one_line_and_exit_1(bad: Bad, env: dict[str, str], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", BY_EFFECT, ids=lambda bad: bad.name)
 def test_what_an_import_does_beside_is_undone(bad: Bad, env: dict[str, str], tmp_path: Path) -> None:
     code = f"""
@@ -140,6 +142,7 @@ def test_a_good_plugin_beside_them_trains_exports_and_predicts(env: dict[str, st
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_name_that_two_claim_is_an_error_that_names_both(env: dict[str, str], tmp_path: Path) -> None:
     done = zoo(env, tmp_path, "train", "tiny", "--dataset", "digits", "--dry-run")
     assert done.returncode == 1

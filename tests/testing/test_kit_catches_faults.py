@@ -196,6 +196,7 @@ def promises(suite: type[Contract]) -> set[str]:
     return {name for name in dir(suite) if name.startswith("test_")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES_BY_COST)
 def test_each_fault_breaks_its_promise(suite: type[Contract], results: Callable[[type[Contract]], Results]) -> None:
     faults, found = KINDS[suite], results(suite)

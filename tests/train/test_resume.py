@@ -278,7 +278,9 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_last_checkpoint(
     resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "zoo", "train", "test_resnet", "--dataset", "digits", "--no-pretrained"]
     command += ["--image-size", "32", "--epochs", "200", "--name", "n"]
