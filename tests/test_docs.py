@@ -51,6 +51,7 @@ def test_its_commands_work_one_after_another(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_its_plugin_installs_and_trains(tmp_path: Path) -> None:
     (module,) = (b for b in blocks("python") if "# stripes.py" in b)
     body = module.split("\n\n\n", 1)[1]

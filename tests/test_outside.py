@@ -91,6 +91,7 @@ def test_openvino_is_exported_proven_benched_and_used_like_onnx(outsider: Outsid
     assert outsider.json("eval", made[2]["artifact"])["top1"] > 0.9
 
 
+@pytest.mark.slow
 def test_textures_brings_a_dataset_an_augmentation_and_a_backbone(outsider: Outsider) -> None:
     outsider.install(ROOT / "plugins/zoo-plugin-textures")
     command = ["train", "texture-net", "--dataset", "textures", "--augment", "turn-and-flip", "--name", "tex", *TRAIN]

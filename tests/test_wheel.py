@@ -102,6 +102,7 @@ def test_its_metadata_never_asks_for_both_onnxruntimes() -> None:
         assert chosen == ["onnxruntime-gpu" if gpu else "onnxruntime"], (platform, machine)
 
 
+@pytest.mark.slow
 def test_it_works_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv", share=True)
     install(python, "--no-deps", str(wheel))

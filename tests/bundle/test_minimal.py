@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zoo.run import Run
 
 
-@pytest.fixture(params=["fp32", "int8"])
+@pytest.fixture(params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])
 def artifact(
     request: pytest.FixtureRequest, catalogue: Catalogue, trained_run: Run, onnx_artifact: Artifact
 ) -> Artifact:

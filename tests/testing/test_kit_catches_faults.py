@@ -210,6 +210,7 @@ def test_each_fault_breaks_its_promise(suite: type[Contract], results: Callable[
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES_BY_COST)
 def test_a_good_plugin_keeps_every_promise(suite: type[Contract], results: Callable[[type[Contract]], Results]) -> None:
     found = results(suite)["good"]

@@ -386,6 +386,7 @@ def test_a_signal_to_any_of_them_saves_and_stops_all(
     assert said.splitlines()[-1].startswith("zoo: stopped; go on with `zoo train --resume --name run`"), said
 
 
+@pytest.mark.slow
 def test_what_devices_cannot_do_is_told_before_anything_starts(tmp_path: Path) -> None:
     code, said = end(command(tmp_path, "--devices", "2", "--set", "device=auto"))
     import torch
