@@ -108,7 +108,7 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
             opened=opened,
             fp32_file=own,
             without_resize=job.exporter.open(plain, threads=threads) if plain else None,
-            elsewhere=OnnxPredictor(model_file, threads=threads, portable=True) if coarse else None,
+            elsewhere=OnnxPredictor(model_file, threads=threads, fused=False) if coarse else None,
             on_target=job.target.is_here,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=foreign,

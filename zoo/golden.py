@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.trained import Trained
 
 GOLDEN_IMAGES = 16
-STEADY = 0.01
+STEADY = 0.001
 """By how much rounding may move a golden answer: one that it decides tells nothing of a device."""
 
 

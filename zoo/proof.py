@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.artifact import Agreement, Latency, Report, ResizeCost
+from zoo.artifact import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.examples import Example, most_flipped, most_moved
@@ -33,6 +33,8 @@ SPLIT = "val"
 BATCH_SIZES = (1, 2, 5)
 RESIZE_SECONDS = 1.0
 TIMED_SECONDS = 3.0
+MOST_ELSEWHERE = 512
+"""Images that are asked otherwise; one by one and unfused they take longer than all others together."""
 LEAST_ROUNDS = 20
 OPENINGS = 3
 """How often everything is opened and timed: where a file's memory comes to lie moves its latency by a tenth."""
@@ -55,7 +57,8 @@ class Contender:
     without_resize: Predictor | None = None
     """The artifact as it is for prepared pixels; None if it takes nothing else."""
     elsewhere: Predictor | None = None
-    """The artifact as another kind of processor runs it, where its numbers are so coarse that this may show."""
+    """The artifact, rounding otherwise, as other kinds of processors do; None where its numbers are so fine that this
+    does not show."""
     on_target: bool = True
     foreign_runtime: bool = False
     """Whether the format does not run in onnxruntime, so that the two are compared as well."""
@@ -69,13 +72,10 @@ class Contender:
 class Asked(NamedTuple):
     """What came out of a pass over the whole split."""
 
-    golden: Golden
     answers: dict[str, np.ndarray]
     """Of each who was asked: float32 [N, C]."""
     statistics: np.ndarray
     """What each image that the artifact was given looks like, float64 [N, 4]; see `zoo.runtime.statistics`."""
-    pixels: np.ndarray
-    """The golden images as the backbone sees them, uint8 [n, height, width, 3]."""
     median: np.ndarray | None = None
     """The image of the median size, uint8 [1, H, W, 3]; only of an artifact that resizes."""
 
@@ -101,15 +101,16 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
     labels, classes = trained.data.splits[SPLIT].labels, trained.record.classes
     thresholds = thresholds_of(trained.record)
     candidate = Guarded(contender.predict, len(classes))
-    golden, answers, statistics, pixels, median = _one_pass(trained, contender, candidate)
+    answers, statistics, median = _one_pass(trained, contender, candidate)
+    elsewhere, gaps = _elsewhere(trained, contender, answers["artifact"])
+    golden, pixels = golden_of(trained, SPLIT, choose(labels, gaps), candidate, resizes=contender.resizes)
     numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes, thresholds)
     numbers["batches"] = _batch_differences(candidate, golden)
     numbers["size_bytes"] = _size(contender.model_file)
     numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
     if "onnxruntime_fp32" in answers:
         numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
-    if "elsewhere" in answers and not candidate.fault:
-        numbers["elsewhere"] = agree(answers["artifact"], answers["elsewhere"], thresholds)
+    numbers["elsewhere"] = elsewhere
     numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
     numbers |= _unknown(trained, contender, candidate)
     if not candidate.fault:
@@ -135,16 +136,13 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
 
 
 def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Asked:
-    """Ask everyone the whole split, batch by batch, and choose the golden images."""
+    """Ask everyone the whole split, batch by batch."""
     split = trained.data.splits[SPLIT]
     asked: dict[str, Predictor] = {"reference": eager(trained.shipped)}
-    own: dict[str, Predictor] = {"artifact": candidate}
-    if contender.elsewhere:
-        own["elsewhere"] = Guarded(contender.elsewhere, candidate.classes)
     if contender.foreign_runtime and contender.onnxruntime_fp32:
         asked["onnxruntime_fp32"] = contender.onnxruntime_fp32
     if not contender.resizes:
-        asked |= own
+        asked["artifact"] = candidate
     parts: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     looks: list[list[float]] = []
     for images, _ in evaluation_batches(split, trained.preprocess, workers=trained.workers):
@@ -155,28 +153,36 @@ def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Ask
     answers = {name: np.concatenate(part) for name, part in parts.items()}
     statistics, median = np.array(looks), None
     if contender.resizes:
-        told, statistics, median = _pass_over_images(trained, own)
-        answers |= told
-    chosen = choose(split.labels, np.abs(answers.get("elsewhere", answers["artifact"]) - answers["artifact"]).max(1))
-    golden, pixels = golden_of(trained, SPLIT, chosen, candidate, resizes=contender.resizes)
-    return Asked(golden, answers, statistics, pixels, median)
+        answers["artifact"], statistics, median = _pass_over_images(trained, candidate)
+    return Asked(answers, statistics, median)
 
 
-def _pass_over_images(
-    trained: Trained, asked: dict[str, Predictor]
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def _elsewhere(trained: Trained, contender: Contender, answers: np.ndarray) -> tuple[Elsewhere | None, np.ndarray]:
+    """Ask the file that rounds otherwise, image by image; also return how far each moved, infinity if not asked."""
+    if contender.elsewhere is None:
+        return None, np.zeros(len(answers))
+    split = trained.data.splits[SPLIT]
+    asked = np.unique(np.linspace(0, len(answers) - 1, MOST_ELSEWHERE).astype(int))
+    predict = Guarded(contender.elsewhere, answers.shape[1])
+    images = (to_rgb(split.images[index]) for index in asked)
+    taken = (image if contender.resizes else trained.preprocess.prepare(image) for image in images)
+    found = np.concatenate([predict(image[None]) for image in taken])
+    moved = np.full(len(answers), np.inf)
+    moved[asked] = np.abs(found - answers[asked]).max(1)
+    agreed = agree(answers[asked], found, thresholds_of(trained.record))
+    return Elsewhere(images=len(asked), **agreed.model_dump()), moved
+
+
+def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ask for every image as it was decoded; return answers, what the images look like, and the one of median size."""
     split = trained.data.splits[SPLIT]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in asked}
-    areas, looks = [], []
+    answers, areas, looks = [], [], []
     for images, _ in evaluation_batches(split, None, workers=trained.workers):
-        for name, predict in asked.items():
-            parts[name].append(predict(images))
+        answers.append(candidate(images))
         areas.append(images.size)
         looks.append(list(image_statistics(images[0]).values()))
     middle = int(np.argsort(areas, kind="stable")[len(areas) // 2])
-    answers = {name: np.concatenate(part) for name, part in parts.items()}
-    return answers, np.array(looks), to_rgb(split.images[middle])[None]
+    return np.concatenate(answers), np.array(looks), to_rgb(split.images[middle])[None]
 
 
 def _examples(trained: Trained, answers: dict[str, np.ndarray], chosen: list[int]) -> list[Example]:

@@ -152,9 +152,10 @@ def _fidelity(report: Report) -> dict[str, str]:
             f"changed, probabilities by {report.control.max_probability_difference:.2g}"
         )
     if report.elsewhere:
-        other = report.elsewhere
+        there = report.elsewhere
         facts["on another kind of processor"] = (
-            f"rounding changes {other.flips} answers, probabilities by {other.max_probability_difference:.2g}"
+            f"rounding may change {there.flips} of {there.images} answers, probabilities by "
+            f"{there.max_probability_difference:.2g}"
         )
     if report.against_onnxruntime_fp32:
         other = report.against_onnxruntime_fp32

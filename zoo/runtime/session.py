@@ -11,7 +11,6 @@ from .beside import check_beside
 from .metadata import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 SUFFIX = ".onnx"
@@ -19,7 +18,7 @@ SUFFIX = ".onnx"
 ORT_SUFFIX = ".ort"
 """Of onnxruntime's own format, which minimal builds of it read."""
 LAYOUTS = ("NchwcTransformer",)
-"""What onnxruntime does for single kinds of processors: answers are rounded otherwise, and a file runs on no other."""
+"""What onnxruntime does for single kinds of processors: a file that was written so runs on no other."""
 SESSION_KEY = "zoo.session"
 """Of the metadata entry in which a file asks for session options, as a JSON object."""
 OBEYED = frozenset({"session.disable_quant_qdq"})
@@ -29,9 +28,9 @@ OBEYED = frozenset({"session.disable_quant_qdq"})
 class OnnxPredictor:
     """Raw pixels, uint8 [N, H, W, 3], to probabilities, float32 [N, classes], in onnxruntime on the CPU."""
 
-    def __init__(self, model_file: Path, *, threads: int = 0, portable: bool = False) -> None:
-        """Load a file; `portable` leaves out the layouts that onnxruntime has for single kinds of processors."""
-        self._session = _session(model_file, threads=threads, left_out=LAYOUTS if portable else ())
+    def __init__(self, model_file: Path, *, threads: int = 0, fused: bool = True) -> None:
+        """Load a file; where nothing is `fused`, int8 is rounded otherwise, about as other kinds of processors do."""
+        self._session = _session(model_file, threads=threads, fused=fused)
         taken = self._session.get_inputs()[0]
         self._input, self._one_by_one = taken.name, taken.shape[:1] == [1]
 
@@ -57,10 +56,10 @@ def write_ort(model_file: Path, out: Path) -> None:
     Raises:
         Exception: onnxruntime cannot; it has a class of its own for each status.
     """
-    _session(model_file, threads=1, left_out=LAYOUTS, out=out)
+    _session(model_file, threads=1, out=out)
 
 
-def _session(model_file: Path, *, threads: int, left_out: Sequence[str], out: Path | None = None) -> Any:
+def _session(model_file: Path, *, threads: int, fused: bool = True, out: Path | None = None) -> Any:
     import onnxruntime
 
     # onnxruntime's own format keeps all weights inside, and what a session was asked for is settled in it.
@@ -71,13 +70,15 @@ def _session(model_file: Path, *, threads: int, left_out: Sequence[str], out: Pa
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if out is not None:
         options.optimized_model_filepath = str(out)
         options.add_session_config_entry("session.save_model_format", "ORT")
     for name, value in ({} if own else asked_options(model_file)).items():
         options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(
-        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=LAYOUTS if out else ()
     )
 
 
