@@ -77,7 +77,7 @@ def test_bench_prints_them_beside_its_own(cli: Callable[..., Answer], own: Artif
         (lambda file: change(file, measured=[{"p50": "fast"}]), "holds figures that cannot be read: 0.p50"),
         (lambda file: change(file, model_file=3), r"is no artifact.json of a device \(KeyError"),
         (lambda file: file.write_text("[" * 100_000), "is no artifact.json of a device"),
-        (lambda file: file.unlink(), r"is no artifact.json of a device \(FileNotFoundError"),
+        (lambda file: file.unlink(), r"cannot be read \(No such file or directory\); copy it from the device"),
     ],
 )
 def test_another_file_is_refused_and_nothing_changes(

@@ -66,7 +66,9 @@ def _read(file: Path) -> tuple[str, list[dict[str, Any]]]:
     except ValidationError as exc:
         where = ".".join(map(str, exc.errors()[0]["loc"]))
         raise OptionInvalid(f"{file} holds figures that cannot be read: {where}: {exc.errors()[0]['msg']}") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except OSError as exc:
+        raise OptionInvalid(f"{file} cannot be read ({exc.strerror or exc}); copy it from the device") from exc
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise OptionInvalid(f"{file} is no artifact.json of a device ({type(exc).__name__}: {exc})") from exc
     if not figures:
         raise OptionInvalid(f"{file} holds no figures; run `python -m zoo_runtime bench` on the device, then copy it")
