@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from .tools import missing, tool
+from .tools import call, missing, tool
 
 KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 RELEASE = "trixie"
@@ -24,7 +23,9 @@ def unpack(folder: Path, *packages: str, architecture: str = "", whole: bool = F
         The root of the tree.
     """
     apt = tool("apt-get")
-    found = sorted(set(_call(apt, "indextargets", "--format", "$(SITE)", "Created-By: Packages", "Origin: Debian")))
+    found = sorted(
+        set(call(apt, "indextargets", "--format", "$(SITE)", "Created-By: Packages", "Origin: Debian").split())
+    )
     if not found:
         missing("there is no Debian archive to get packages from")
     for part in ("state/lists/partial", "cache/archives/partial", "root/usr/lib"):
@@ -40,17 +41,11 @@ def unpack(folder: Path, *packages: str, architecture: str = "", whole: bool = F
     if architecture:
         options += [f"-oAPT::Architecture={architecture}", f"-oAPT::Architectures::={architecture}"]
     archives = folder / "cache/archives"
-    _call(apt, *options, "update")
+    call(apt, *options, "update")
     if whole:
-        _call(apt, *options, "--download-only", "--no-install-recommends", "--yes", "install", *packages)
+        call(apt, *options, "--download-only", "--no-install-recommends", "--yes", "install", *packages)
     else:
-        _call(apt, *options, "download", *packages, cwd=archives)
+        call(apt, *options, "download", *packages, cwd=archives)
     for package in sorted(archives.glob("*.deb")):
-        _call(tool("dpkg"), "-x", str(package), str(folder / "root"))
+        call(tool("dpkg"), "-x", package, folder / "root")
     return folder / "root"
-
-
-def _call(*command: str, cwd: Path | None = None) -> list[str]:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.split()

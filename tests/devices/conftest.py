@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,13 +25,13 @@ from zoo.export_job import ExportSpec
 from zoo.train.session import start_run
 
 from ..bundles import unpacked_bundle
-from ..conftest import ROOT
 from ..debian import unpack
 from ..pages import opened, ready, self_test
+from ..test_wheel import install, make_venv
+from ..tools import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
@@ -90,12 +91,10 @@ def pictures(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> 
 def this_machine(tmp_path_factory: pytest.TempPathFactory, artifacts: dict[str, Artifact]) -> Device:
     """A venv that holds what the bundle's requirements.txt names, and nothing else."""
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
-    python = folder / "venv/bin/python"
-    bundle = unpacked_bundle(artifacts["fp32"], folder)
-    install("--python", str(python), "--requirement", str(bundle / "requirements.txt"))
+    python = make_venv(folder / "venv", share=False)
+    install(python, "--requirement", str(unpacked_bundle(artifacts["fp32"], folder) / "requirements.txt"))
     code = "import importlib.util as found; print([n for n in ('zoo', 'torch', 'onnx', 'cv2') if found.find_spec(n)])"
-    assert call([str(python), "-c", code], folder) == "[]\n"
+    assert call(python, "-c", code, cwd=folder) == "[]\n"
     return partial(ask, [str(python)], {})
 
 
@@ -110,10 +109,10 @@ def aarch64(tmp_path_factory: pytest.TempPathFactory) -> Device:
     packages = [f"{name}=={version}" for name, version in versions.items()]
     where = ["--python-platform", "aarch64-manylinux_2_28", "--python-version", python.name.removeprefix("python")]
     packages.append(f"onnxruntime=={onnxruntime.__version__}")
-    install(*where, "--only-binary", ":all:", "--target", str(folder / "site"), *packages)
+    install(Path(sys.executable), *where, "--only-binary", ":all:", "--target", str(folder / "site"), *packages)
     command = [str(qemu), "-L", str(root), str(python)]
     env = {"PYTHONPATH": str(folder / "site")}
-    assert call([*command, "-c", "import platform; print(platform.machine())"], folder, env) == "aarch64\n"
+    assert call(*command, "-c", "import platform; print(platform.machine())", env=env) == "aarch64\n"
     return partial(ask, command, env)
 
 
@@ -133,10 +132,11 @@ def chromium() -> Device:
 
 def ask(command: list[str], env: dict[str, str], bundle: Path, pictures: Sequence[Path]) -> tuple[bool, np.ndarray]:
     """Run a bundle's own commands by some Python."""
-    module = [*command, "-m", "zoo_runtime"]
-    tested = subprocess.run([*module, "selftest", "--json"], cwd=bundle, env=own(env), capture_output=True, text=True)
+    module, env = [*command, "-m", "zoo_runtime"], {"PYTHONDONTWRITEBYTECODE": "1", **env}
+    whole = {**os.environ, **env}
+    tested = subprocess.run([*module, "selftest", "--json"], cwd=bundle, env=whole, capture_output=True, text=True)
     assert tested.returncode in (0, 3), tested.stderr
-    said = call([*module, "predict", "--json", "--top", "1000", *map(str, pictures)], bundle, env)
+    said = call(*module, "predict", "--json", "--top", "1000", *pictures, cwd=bundle, env=env)
     answers = [{one["class"]: one["probability"] for one in p["top"]} for p in json.loads(said)["predictions"]]
     assert json.loads(tested.stdout)["ok"] is (tested.returncode == 0)
     return tested.returncode == 0, table(answers, bundle)
@@ -146,20 +146,6 @@ def table(answers: Sequence[dict[str, float]], bundle: Path) -> np.ndarray:
     """Return probabilities in the order of the classes, float64 [N, C]."""
     classes = json.loads((bundle / "artifact.json").read_text())["classes"]
     return np.array([[answer[name] for name in classes] for answer in answers])
-
-
-def call(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, env=own(env or {}), capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def own(env: dict[str, str]) -> dict[str, str]:
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **env}
-
-
-def install(*arguments: str) -> None:
-    call([sys.executable, "-m", "uv", "pip", "install", "--quiet", *arguments], ROOT)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

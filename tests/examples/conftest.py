@@ -16,7 +16,7 @@ from zoo.export_job import ExportSpec
 from ..bundles import unpacked_bundle
 from ..conftest import ROOT
 from ..debian import unpack
-from ..tools import tool
+from ..tools import call, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     Example = list[str]
 
 HEADERS = Path("/usr/include/onnxruntime")
-
-
-def call(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +57,7 @@ def cpp(tmp_path_factory: pytest.TempPathFactory) -> Example:
         include = unpack(folder / "debian", "libonnxruntime-dev", "nlohmann-json3-dev") / "usr/include"
         places = [include / "onnxruntime", include]
     tool("g++")
-    call([tool("make"), f"INCLUDE={' '.join(map(str, places))}", "LIB=lib", "CXXFLAGS=-Werror"], folder)
+    call(tool("make"), f"INCLUDE={' '.join(map(str, places))}", "LIB=lib", "CXXFLAGS=-Werror", cwd=folder)
     return [str(folder / "classify")]
 
 
@@ -73,7 +67,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Example:
     folder = tmp_path_factory.mktemp("node")
     for part in ("examples/node", "zoo/bundle/web"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
-    call([tool("npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], folder / "examples/node")
+    quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+    call(tool("npm"), "install", *quietly, cwd=folder / "examples/node")
     return [tool("node"), str(folder / "examples/node/classify.mjs")]
 
 

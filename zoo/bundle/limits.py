@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import EnvironmentBroken
+from zoo.bundle.apart import run_apart
 from zoo.runtime.metadata import model_versions
 from zoo.runtime.session import SUFFIX
 
@@ -49,15 +46,6 @@ def memory_mb(artifact: Artifact) -> float | None:
     Raises:
         EnvironmentBroken: it does not run.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(artifact.path.resolve())],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise EnvironmentBroken(f"{artifact.path} does not run here: {said[-1] if said else 'no reason given'}")
-    peak: float | None = json.loads(done.stdout)
+    told = run_apart(LOAD, str(artifact.path.resolve()), failed=f"{artifact.path} does not run here")
+    peak: float | None = json.loads(told)
     return peak

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import EnvironmentBroken, OptionInvalid, ProofFailed, first_line
+from zoo.bundle.apart import run_apart
+from zoo.errors import OptionInvalid, ProofFailed, first_line
 from zoo.golden import replay
 from zoo.runtime.golden import limit_of
 from zoo.runtime.session import OnnxPredictor, write_ort
@@ -52,11 +51,6 @@ def minimal_files(artifact: Artifact, manifest: Manifest) -> dict[str, bytes]:
 def _operators(file: Path) -> bytes:
     out = file.with_name(OPERATORS)
     # In a process of its own, since it sets up logging and leaves the file open.
-    done = subprocess.run(
-        [sys.executable, "-c", LIST, str(file), str(out)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise EnvironmentBroken(f"onnxruntime's tools do not work here: {said[-1] if said else 'no reason given'}")
+    run_apart(LIST, str(file), str(out), failed="onnxruntime's tools do not work here")
     lines = [line for line in out.read_text().splitlines() if not line.startswith("#")]
     return "\n".join([f"# What {MODEL} needs of onnxruntime.", *lines, ""]).encode()

@@ -74,16 +74,6 @@ def print_devices(results: Sequence[BenchResult]) -> None:
         for told in result.devices
     ]
     if rows:
-        columns = [
-            "artifact",
-            "device",
-            "threads",
-            "p50 ms",
-            "p95 ms",
-            "images/s",
-            "start ms",
-            "MB",
-            "selftest",
-            "date",
-        ]
+        figures = ("p50 ms", "p95 ms", "images/s", "start ms", "MB")
+        columns = ["artifact", "device", "threads", *figures, "selftest", "date"]
         print_table(columns, rows, title="on devices")
