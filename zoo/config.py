@@ -27,6 +27,8 @@ ClipMode = Literal["norm", "value", "agc"]
 BALANCED = "balanced"
 """What `class_weights` says for weights from the training labels; anything else is a file."""
 
+USUAL_EPOCHS = 10
+
 RESUME_MAY_CHANGE = frozenset(
     {"epochs", "workers", "patience", "cache_limit", "checkpoint_minutes", "checkpoint_steps"}
 )
@@ -57,9 +59,11 @@ class TrainConfig(BaseModel):
     """A finished run, by name or path, that this one goes on from; its options are the defaults. `--from`."""
     qat: bool = False
     """Compute with the rounding of int8, so that the weights learn to bear it; goes on from a `parent`."""
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] | Literal["auto"] = 64
-    """Images a batch; auto: the most that fit into memory, and leave an epoch some steps."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = USUAL_EPOCHS
+    """Passes over the training images; auto: 10, and more where so few images would give too few steps."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] | Literal["auto", "by-images"] = 64
+    """Images a batch; auto: the most that fit into memory, and leave an epoch some steps; by-images: a sixteenth of
+    the training images, 16 to 64, on every machine the same."""
     lr: Annotated[float, Field(gt=0, le=100)] = 5e-4
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
     """Of weights; norms and biases are spared."""
@@ -83,6 +87,12 @@ class TrainConfig(BaseModel):
     """What schedules step and plateau multiply the rate by."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Epochs in which the learning rate rises from a hundredth to its peak."""
+    head: Literal["auto", "random", "probe"] = "auto"
+    """What the classifier is before the first epoch; probe: what `probe` would fit to the backbone's features, measured
+    as epoch 0; auto: that, where the weights are pretrained and the classifier is a linear layer, else random."""
+    batchnorm: Literal["batch", "frozen"] = "batch"
+    """batch: norms see each batch's statistics while training, and those that ship are estimated anew from training
+    images before each validation; frozen: all keep the statistics that the weights came with."""
     freeze: Literal["", "backbone"] = ""
     """"backbone": all but the classifier stand still, the statistics of norms too."""
     unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
@@ -119,7 +129,8 @@ class TrainConfig(BaseModel):
     accumulate: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Batches whose gradients are averaged for one step of the optimizer."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    """Of the weights' moving average; 0 means none."""
+    """Of the weights' moving average, as far as the run has the steps for it: it reaches back over a tenth of them at
+    most; 0 means none."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation figure before training stops; 0 means never."""
     monitor: str = ""
@@ -159,6 +170,11 @@ class TrainConfig(BaseModel):
     """KEY for the only tracker, NAME.KEY among several."""
     license_allow: tuple[str, ...] = ()
     """Licences (SPDX) that code, weights and data may have; none means any."""
+
+    @property
+    def epoch_count(self) -> int:
+        """The epochs as a number: the usual one as long as `auto` has not come to another."""
+        return USUAL_EPOCHS if self.epochs == "auto" else self.epochs
 
     @property
     def all_backbone_options(self) -> dict[str, Any]:

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.config import TrainConfig
+    from zoo.preprocess import Preprocess
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
 
 CLASSES = 4
 SETTINGS = {"dataset": "digits", "device": "cpu", "precision": "fp32", "layout": "nchw", "ema_decay": 0.0, "epochs": 4}
+SETTINGS |= {"batchnorm": "batch"}
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Rig:
     config: TrainConfig
     state: TrainState
     plan: Plan
+    preprocess: Preprocess
 
     @property
     def model(self) -> torch.nn.Module:
@@ -75,7 +78,7 @@ def make_rig(catalogue: Catalogue, *, model: str = "test_resnet", steps: int = 2
     state = make_state(Replica(backbone), optimizer, make_average(backbone, config.ema_decay))
     task = make_task(CLASSES, multi_label=False, loss=config.loss, smoothing=config.label_smoothing)
     plan = make_plan(config, choose(config), preprocess, optimizer, steps, task)
-    return Rig(config, state, plan)
+    return Rig(config, state, plan, preprocess)
 
 
 def batch(images: int = 8, seed: int = 0, size: int = 32) -> tuple[np.ndarray, np.ndarray]:

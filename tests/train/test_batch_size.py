@@ -15,10 +15,13 @@ from zoo.preprocess import Preprocess
 from zoo.run import Run
 from zoo.train import batch_size as sizes
 from zoo.train import settle as settling
-from zoo.train.batch_size import bytes_per_image, for_dataset, free_memory, largest_batch, search
+from zoo.train.batch_size import bytes_per_image, epochs_for, for_dataset, free_memory, largest_batch, search
+from zoo.train.choose import USUAL_BATCH
 from zoo.train.session import resume_run, start_run
 from zoo.train.trial import Mode, Trial
 from zoo.train.watch import Watch
+
+from .test_options import StopFrom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,27 @@ def test_an_epoch_keeps_steps_to_learn_in() -> None:
     assert for_dataset(256, 40) == 16
     assert for_dataset(256, 7) == 6
     assert for_dataset(4, 1600) == 4
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "epochs"), [(150, 16, 23), (35, 16, 30), (1, 16, 30), (1000, 62, 13), (10_000, 64, 10)]
+)
+def test_few_images_get_more_epochs(images: int, batch_size: int, epochs: int) -> None:
+    assert for_dataset(USUAL_BATCH, max(images, 16)) == batch_size
+    assert epochs_for(images, batch_size) == epochs
+
+
+def test_batch_and_epochs_by_images(catalogue: Catalogue, tmp_path: Path, pictures: Path) -> None:
+    given: dict[str, Any] = {"model": "test_resnet", "dataset": str(pictures), "pretrained": False, "image_size": 32}
+    given |= {"epochs": "auto", "batch_size": "by-images", "threads": 1, "patience": 1, "lr": 1e-9}
+    with pytest.raises(Interrupted):
+        start_run(catalogue, resolve_options(catalogue, given, None, None), tmp_path / "run", StopFrom(1, 1))
+    run = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
+    record = run.record()
+    images = record.dataset_sizes["train"]
+    assert record.chosen["batch_size"] == for_dataset(USUAL_BATCH, images)
+    assert record.chosen["epochs"] == epochs_for(images, record.chosen["batch_size"])
+    assert (record.config["epochs"], record.config["batch_size"]) == ("auto", "by-images")
 
 
 def trial(channels: int) -> Trial:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from zoo.config import Layer, Resolved
     from zoo.run import Run
 
-DEFAULT_RECIPE = "finetune"
+DEFAULT_RECIPE, FROM_RANDOM = "finetune", "from-scratch"
+"""What a model gets whose entry names no recipe, with pretrained weights and without."""
 
 
 def train_cli(
@@ -251,7 +252,9 @@ def resolve_options(
         layers = [*below, *recipes, *layers]
     elif model:
         choice = catalogue.backbone(model)
-        recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or DEFAULT_RECIPE)
+        random = asked.get("pretrained", choice.entry.pretrained) is False and not asked.get("weights")
+        usual = FROM_RANDOM if random else DEFAULT_RECIPE
+        recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or usual)
         layers = [*recipes, model_layer(choice), *layers]
     resolved = resolve([*layers, ("command line", given)])
     lasting = _lasting(catalogue, resolved.config.model_dump(), runs)

@@ -34,6 +34,7 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
         f'<p class="faint">on {test["images"]} test images that training never saw</p>',
         _splits(record),
         "<h2>Training</h2>",
+        _kept(record),
         '<div class="curves">',
         _curve("loss", epochs, "loss", 1.0),
         *(_curve(f"{TITLES[key]}, %", epochs, key, 100.0) for key in SHARES if f"val_{key}" in epochs[0]),
@@ -51,6 +52,18 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
 def _splits(record: RunRecord) -> str:
     told = {split: summary(record.metrics[split]) for split in ("val", "test")}
     return table(["split", *told["val"]], [(split, *figures.values()) for split, figures in told.items()])
+
+
+def _kept(record: RunRecord) -> str:
+    best = record.metrics.get("best_epoch")
+    if best is None:
+        return ""
+    told = (
+        f"The weights of epoch {best} are kept."
+        if best
+        else "The classifier that was fitted before the first epoch is kept: no epoch was better on the val images."
+    )
+    return f'<p class="faint">{told}</p>'
 
 
 def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: float) -> str:
@@ -78,8 +91,8 @@ def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: flo
         f'<path d="M{left},{top} V{height - bottom} H{width - 8}" fill="none" stroke="currentColor" opacity=".3"/>'
         f'<text x="{left - 4}" y="{top + 6}" text-anchor="end">{high:.3g}</text>'
         f'<text x="{left - 4}" y="{height - bottom}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{left}" y="{height - 6}">epoch 1</text>'
-        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{len(epochs)}</text>'
+        f'<text x="{left}" y="{height - 6}">epoch {epochs[0]["epoch"]}</text>'
+        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">{epochs[-1]["epoch"]}</text>'
     )
     label = f'<text x="{left}" y="14">{escape(title)}</text>'
     drawing = f"{axis}{lines}{label}{legend}"

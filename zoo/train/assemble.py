@@ -12,6 +12,7 @@ from zoo.train.distill import make_distillation
 from zoo.train.freeze import check_classifier
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import Plan, make_plan
+from zoo.train.probe import begins_fitted
 from zoo.train.qat import with_rounding
 from zoo.train.replica import make_replica, with_shared_norms
 from zoo.train.resize import check_growth, make_growth
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
 
 def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState, Plan]:
     """Make the state of a run that has not begun; a saved one is loaded into it afterwards."""
+    if config.epochs == "auto" and parts.chosen.epochs:
+        config = config.model_copy(update={"epochs": parts.chosen.epochs})
     # Weights that are divided must lie in order; images may be channels last all the same.
     model = laid_out(parts.backbone.to(parts.chosen.device), "nchw" if config.fsdp else parts.chosen.layout)
     check_classifier(model, config)
     check_growth(model, make_growth(config, parts.preprocess.size))
-    model = with_rounding(model, config.epochs * len(parts.loaders.train)) if config.qat else model
+    steps = config.epoch_count * len(parts.loaders.train)
+    model = with_rounding(model, steps) if config.qat else model
     model = with_shared_norms(model, parts.chosen.device) if config.sync_batchnorm else model
-    ema = make_average(model, config.ema_decay)
+    ema = make_average(model, config.ema_decay, max(1, steps // config.accumulate))
     replica = make_replica(model, ema.module if ema else None, config, world, parts.chosen.device)
     optimizer = make_optimizer(model, config)
     state = make_state(replica, optimizer, ema, fp16=parts.chosen.precision == "fp16")
@@ -48,4 +52,5 @@ def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState,
     distillation = make_distillation(
         parts.teacher, config, parts.chosen, parts.preprocess, multi_label=parts.data.multi_label
     )
-    return state, replace(plan, distillation=distillation, world=world, seed=config.seed)
+    fitted = begins_fitted(model, config, len(parts.loaders.train.split))
+    return state, replace(plan, distillation=distillation, world=world, seed=config.seed, begins_fitted=fitted)

@@ -21,7 +21,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]
 
 USUAL_BATCH = 64
-"""Images a step where `batch_size` is auto, until the largest that fits is found."""
+"""Images a step where `batch_size` is a word, until it has come to a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Chosen:
     """By what images were told apart when splits were cut; None until they are."""
     batch_size: int = 0
     """Images a batch, of all processes together."""
+    epochs: int = 0
+    """Passes over the training images; 0 in runs from before it was chosen."""
     processes: int = 1
     """That trained; another number gives other bits."""
 
@@ -67,7 +69,8 @@ def choose(config: TrainConfig, world: World = ALONE) -> Chosen:
         layout=layout,
         threads=config.threads or max(1, torch.get_num_threads() // world.local_size),
         cache=config.cache,
-        batch_size=USUAL_BATCH if config.batch_size == "auto" else config.batch_size,
+        batch_size=config.batch_size if isinstance(config.batch_size, int) else USUAL_BATCH,
+        epochs=config.epoch_count,
         processes=world.size,
     )
 

@@ -82,7 +82,9 @@ def _licenses(parts: Parts, *, pretrained: bool) -> dict[str, str]:
 
 
 def _best(state: TrainState, watched: str) -> dict[str, float]:
-    return {f"best_val_{watched}": state.best_loss if watched == "loss" else state.best_score}
+    figure = state.best_loss if watched == "loss" else state.best_score
+    # Runs begun by an older version may lack a history.
+    return {f"best_val_{watched}": figure} | ({} if state.best_epoch is None else {"best_epoch": state.best_epoch})
 
 
 def _measure(run: Run, parts: Parts, progress: Callable[[int, int], None]) -> tuple[dict[str, float], dict[str, Any]]:

@@ -70,10 +70,11 @@ class Freezing:
 
 def check_classifier(model: torch.nn.Module, config: TrainConfig) -> None:
     """Raise OptionInvalid if the options need a model's classifier, and it does not tell which layer that is."""
-    if config.freeze or config.probe:
+    fits = config.probe or config.head == "probe"
+    if config.freeze or fits:
         found = classifier_of(model)
-        if config.probe and not isinstance(found, torch.nn.Linear):
+        if fits and not isinstance(found, torch.nn.Linear):
+            what, mend = ("--probe", "use --freeze backbone") if config.probe else ("head = probe", "leave it out")
             raise OptionInvalid(
-                f"--probe fits a linear layer, and the classifier of {config.model} is a {type(found).__name__}; "
-                "use --freeze backbone"
+                f"{what} fits a linear layer, and the classifier of {config.model} is a {type(found).__name__}; {mend}"
             )

@@ -203,6 +203,11 @@ def _save_epoch(job: Job, result: EpochResult) -> None:
 
 
 def _finish(job: Job) -> None:
+    if job.state.best_epoch == 0:
+        job.watch.note(
+            "no epoch was better on the val images than the classifier that was fitted before the first: that one is "
+            "kept, and the backbone as it came"
+        )
     parts = replace(job.parts, material=job.parts.material.settled())
     if not job.plan.world.alone:
         # In one piece, with plain norms.

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zoo.data.loader import evaluation_batches
 from zoo.errors import TrainingFailed
+from zoo.train.norms import estimate_norms
 from zoo.train.probe import fit_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.data.loader import Batch, TrainLoader
-    from zoo.plugin import Split
-    from zoo.preprocess import Preprocess
+    from zoo.train.loaders import Loaders
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
 
@@ -28,27 +26,11 @@ CHECK_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaders:
-    """Where batches come from."""
-
-    train: TrainLoader
-    val: Split
-    preprocess: Preprocess
-    workers: int
-
-    def val_batches(self) -> Iterator[Batch]:
-        """Yield this process's share of the validation split; broken images are left out, and noted with training's."""
-        return evaluation_batches(
-            self.val, self.preprocess, workers=self.workers, faults=self.train.faults, shard=self.train.shard
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """What one epoch came to; the line that metrics.jsonl gets."""
 
     epoch: int
-    """Counted from 1."""
+    """Counted from 1; 0 is the state before the first, where the classifier was fitted."""
     lr: float
     train: dict[str, float]
     """"loss", and the share that the task counts, of the augmented images, while the weights were moving."""
@@ -86,11 +68,14 @@ def fit(
         TrainingFailed: the loss is not finite.
     """
     plan.schedule.load_state_dict(state.schedule)
+    if plan.begins_fitted and not state.history:
+        yield _begin_fitted(state, loaders, plan, after_step)
     while state.epoch < plan.epochs and not (plan.patience and state.stale_epochs >= plan.patience):
         begin, first_step = time.perf_counter(), state.step
         train = (_probe if plan.probe else train_epoch)(state, loaders, plan, after_step)
         seconds = time.perf_counter() - begin
         images = (len(loaders.train) - first_step) * loaders.train.batch_size
+        estimate_norms(state, loaders, plan)
         # The state of a finished epoch's last step can be saved as well as any: a signal need not wait for the rest.
         val = validate(state, loaders, plan, lambda: after_step(state))
         score = plan.task.score(val)
@@ -106,6 +91,25 @@ def fit(
             images_per_second=images / seconds,
             best=best,
         )
+
+
+def _begin_fitted(
+    state: TrainState, loaders: Loaders, plan: Plan, after_step: Callable[[TrainState], None]
+) -> EpochResult:
+    """Put the fitted classifier in place of the random one, and tell what that comes to: as good as nothing moves yet.
+
+    Training all from there keeps features that gradients of a random classifier would spoil (Kumar et al., "Fine-Tuning
+    can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022, arXiv 2202.10054).
+    """
+    begin = time.perf_counter()
+    train = _probe(state, loaders, plan, after_step)
+    seconds = time.perf_counter() - begin
+    val = validate(state, loaders, plan, lambda: after_step(state))
+    best = state.judge(plan.task.score(val), val["loss"])
+    images = len(loaders.train.split)
+    return EpochResult(
+        epoch=0, lr=0.0, train=train, val=val, seconds=seconds, images_per_second=images / seconds, best=best
+    )
 
 
 def train_epoch(

@@ -16,7 +16,7 @@ from zoo.data.order import ORDERS
 from zoo.data.prepared import Recorded, Subset, prepare
 from zoo.data.screen import screen
 from zoo.errors import DatasetInvalid
-from zoo.train.loop import Loaders
+from zoo.train.loaders import Loaders
 from zoo.train.transfer import allocator
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def gather(
     data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded, progress=watch.screening)
     _tell(data, watch)
     limit = config.cache_limit * 1e9
-    mode = choose_mode(chosen.cache, data, preprocess, epochs=config.epochs, limit=limit)
+    mode = choose_mode(chosen.cache, data, preprocess, epochs=config.epoch_count, limit=limit)
     cache = Cache(mode, limit, data, preprocess) if mode != "off" else None
     workers, faults = worker_count(config.workers), Faults()
     train = TrainLoader(

@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -81,9 +81,9 @@ def make_mixer(config: TrainConfig, task: Task) -> Mixer | None:
     return Mixer(mixup=mixup, seed=config.seed)
 
 
-def refuse_odd_batches(config: TrainConfig, batch_size: int | Literal["auto"]) -> None:
+def refuse_odd_batches(config: TrainConfig, batch_size: int | str) -> None:
     """Raise OptionInvalid if images are to be mixed in pairs and the batch has one left over; auto is even."""
-    if mixes(config) and batch_size != "auto" and batch_size % 2:
+    if mixes(config) and isinstance(batch_size, int) and batch_size % 2:
         raise OptionInvalid(
             f"--mixup and --cutmix mix a batch's images in pairs, and {batch_size} is odd; "
             f"use --batch-size {batch_size - 1}"

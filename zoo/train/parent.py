@@ -21,7 +21,7 @@ OF_THE_MACHINE = frozenset(
     | {"precision", "sync_batchnorm", "threads", "workers"}
 )
 OF_THE_BEGINNING = frozenset(
-    {"freeze", "image_size_start", "layer_decay", "lr", "parent", "pretrained", "probe", "qat", "teacher"}
+    {"freeze", "head", "image_size_start", "layer_decay", "lr", "parent", "pretrained", "probe", "qat", "teacher"}
     | {"unfreeze_epoch", "warmup_epochs", "weights"}
 )
 """Options of a run's own start, which make no sense for one that goes on from its end."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zoo.installed import Plugin
     from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen
-    from zoo.train.loop import Loaders
+    from zoo.train.loaders import Loaders
     from zoo.train.watch import Watch
 
 
@@ -98,7 +98,7 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
     # The model comes before the first look at the images: missing weights should be told at once.
     backbone, preprocess = _backbone(catalogue, config, len(dataset.classes))
     material = gather(catalogue, config, dataset, preprocess, chosen, watch)
-    if config.batch_size != "auto":
+    if isinstance(config.batch_size, int):
         refuse_odd_batches(config, material.loaders.train.batch_size)
     tell_teacher(teacher, config, dataset, material.data, watch.note)
     return Parts(

@@ -57,6 +57,8 @@ class Plan:
     growth: Growth
     probe: bool
     """Whether the classifier is fitted in one go, to features computed once."""
+    begins_fitted: bool = False
+    """Whether it is fitted so before the first epoch, and everything trained from there."""
     distillation: Distillation | None = None
     """What asks a teacher in each step, if there is one."""
     world: World = ALONE
@@ -132,7 +134,7 @@ def make_plan(
     task.loss.to(chosen.device)
     return Plan(
         # A probe is fitted once.
-        epochs=1 if config.probe else config.epochs,
+        epochs=1 if config.probe else config.epoch_count,
         steps_per_epoch=steps_per_epoch,
         patience=config.patience,
         clip_grad=config.clip_grad,
@@ -146,7 +148,11 @@ def make_plan(
         normalise=Normalise(preprocess.mean, preprocess.std).to(chosen.device),
         transfer=Transfer(torch.device(chosen.device)),
         schedule=make_schedule(optimizer, config, _groups(steps_per_epoch, config.accumulate)),
-        freezing=Freezing(frozen=bool(config.freeze), unfreeze_epoch=config.unfreeze_epoch, norms_rest=config.qat),
+        freezing=Freezing(
+            frozen=bool(config.freeze),
+            unfreeze_epoch=config.unfreeze_epoch,
+            norms_rest=config.qat or config.batchnorm == "frozen",
+        ),
         growth=make_growth(config, preprocess.size),
         probe=config.probe,
     )

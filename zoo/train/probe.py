@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from zoo.data.loader import evaluation_batches
+from zoo.data.prepared import choose
+from zoo.errors import OptionInvalid
 from zoo.train.freeze import classifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from zoo.config import TrainConfig
     from zoo.data.loader import Batch
-    from zoo.train.loop import Loaders
+    from zoo.train.loaders import Loaders
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
 
@@ -22,8 +26,32 @@ STRENGTHS = (0.003, 0.03, 0.3, 3.0)
 """Inverse strengths of regularisation that are tried; the validation split chooses."""
 ROUNDS = 300
 """Iterations of a fit; features are standardised, so that more would change nothing that matters."""
+MOST_IMAGES = 20_000
+MOST_PRODUCTS = 4e9
+"""Images x features x classes of a fit that is only a beginning: more than a minute or two would not pay."""
+FEWEST_OF_A_CLASS = 5
 Line = tuple[np.ndarray, np.ndarray]
 """float64 [C, D] and [C]."""
+
+
+def begins_fitted(model: torch.nn.Module, config: TrainConfig, images: int) -> bool:
+    """Tell whether a classifier is fitted to so many training images before the first epoch."""
+    if config.head != "auto" or config.probe:
+        return config.head == "probe" and not config.probe
+    # Random features are worth little; int8's rounding and divided weights have beginnings of their own.
+    if not (config.pretrained or config.weights) or config.qat or config.fsdp:
+        return False
+    try:
+        head = classifier_of(model)
+    except OptionInvalid:
+        return False
+    wanted = FEWEST_OF_A_CLASS * head.out_features if isinstance(head, torch.nn.Linear) else 0
+    return isinstance(head, torch.nn.Linear) and sample_size(head, images) >= min(images, wanted)
+
+
+def sample_size(head: torch.nn.Linear, images: int) -> int:
+    """Return how many of so many training images a classifier is fitted to that training begins with."""
+    return min(images, MOST_IMAGES, int(MOST_PRODUCTS // (head.in_features * head.out_features)))
 
 
 def fit_probe(
@@ -31,7 +59,8 @@ def fit_probe(
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Put the best linear classifier of frozen features into the model, and into its moving average.
 
-    Images are prepared as in evaluation, so that each has one feature vector, computed once and kept in memory.
+    Images are prepared as in evaluation, so that each has one feature vector, computed once and kept in memory. Several
+    processes compute their shares of them, and the first one fits.
 
     Args:
         state: Its model's classifier is replaced in place; nothing else moves.
@@ -40,20 +69,18 @@ def fit_probe(
         after_batch: Called after each batch; it may raise to stop, with the state as it was.
 
     Returns:
-        Logits float32 [N, C] of the training images, and their labels.
+        Logits float32 [N, C] of the training images that were taken, and their labels.
     """
     head = classifier_of(state.model)
     assert isinstance(head, torch.nn.Linear)
-    train = evaluation_batches(
-        loaders.train.split, loaders.preprocess, workers=loaders.workers, faults=loaders.train.faults
-    )
-    features, labels = _features(state.model, head, train, plan, after_batch)
+    features, labels = _features(state.model, head, _train_batches(head, loaders, plan), plan, after_batch)
     val_features, val_labels = _features(state.model, head, loaders.val_batches(), plan, after_batch)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     best: Line | None = None
     best_score = -np.inf
     for strength in STRENGTHS:
-        weight, bias = fit_line((features - mean) / spread, labels, head.out_features, strength)
+        fit = functools.partial(fit_line, (features - mean) / spread, labels, head.out_features, strength)
+        weight, bias = plan.world.by_first(fit)
         line = weight / spread, bias - (weight / spread) @ mean
         tally = plan.task.tally()
         tally.add(_logits(line, val_features), plan.task.target(val_labels))
@@ -68,11 +95,21 @@ def fit_probe(
     return _logits(best, features), labels
 
 
+def _train_batches(head: torch.nn.Linear, loaders: Loaders, plan: Plan) -> Iterator[Batch]:
+    """Yield this process's share of the training images: all for a probe, else as many as a beginning is worth."""
+    train, split = loaders.train, loaders.train.split
+    if not plan.probe and (count := sample_size(head, len(split))) < len(split):
+        split = choose(split, np.sort(np.random.default_rng(train.seed).permutation(len(split))[:count]))
+    return evaluation_batches(
+        split, loaders.preprocess, workers=loaders.workers, faults=train.faults, shard=train.shard
+    )
+
+
 @torch.no_grad()
 def _features(
     model: torch.nn.Module, head: torch.nn.Linear, batches: Iterator[Batch], plan: Plan, after_batch: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what comes to the classifier, float32 [N, D], and the labels."""
+    """Return what comes to the classifier, float32 [N, D], and the labels, of all processes."""
     model.eval()
     found: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -83,13 +120,20 @@ def _features(
     hook = head.register_forward_pre_hook(keep)
     try:
         for images, of_images in batches:
-            with plan.autocast():
-                model(plan.to_input(images))
+            # One of several processes may have no more images, and still has to be heard.
+            if len(images):
+                with plan.autocast():
+                    model(plan.to_input(images))
             labels.append(of_images)
             after_batch()
     finally:
         hook.remove()
-    return np.concatenate(found), np.concatenate(labels)
+    if any(rows.ndim != 2 for rows in found):
+        raise OptionInvalid(
+            "this model's classifier takes more than one vector an image; leave --probe out, or --set head=random"
+        )
+    features = np.concatenate([np.empty((0, head.in_features), np.float32), *found])
+    return plan.world.rows(features), plan.world.rows(np.concatenate(labels))
 
 
 def fit_line(features: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Line:

@@ -155,6 +155,7 @@ def _recovered(trained: Trained, thinner: torch.nn.Module, epochs: int, note: Ca
 
 def _recipe(trained: Trained, epochs: int) -> TrainConfig:
     start = {"pretrained": False, "weights": "", "parent": "", "qat": False, "freeze": "", "probe": False}
+    start |= {"head": "random"}
     # Measured: a lower rate than the run's recovers less, and so does no teacher.
     falling = {"schedule": "cosine", "warmup_epochs": 0.0, "image_size_start": 0, "layer_decay": 1.0}
     rest = {"epochs": epochs, "patience": 0, "teacher": str(trained.run.path.resolve()), "license_allow": ()}

@@ -174,6 +174,8 @@ def check_replica(config: TrainConfig, world: World) -> None:
         return
     if config.probe:
         raise OptionInvalid("--probe fits its classifier in one process; leave --devices and torchrun out")
+    if config.fsdp and config.head == "probe":
+        raise OptionInvalid("--fsdp divides the classifier that head = probe would fit; leave one of the two out")
     if config.fsdp and config.freeze:
         raise OptionInvalid("--fsdp divides parameters that move, and --freeze holds some; leave one of the two out")
     if config.fsdp and config.clip_grad and config.clip_mode == "agc":

@@ -51,7 +51,9 @@ class Growth:
 
 def make_growth(config: TrainConfig, size: tuple[int, int]) -> Growth:
     """Return what `image_size_start` and `image_size_growth` ask for; `size` is the model's height and width."""
-    return Growth(full=size, start=config.image_size_start, epochs=math.ceil(config.epochs * config.image_size_growth))
+    return Growth(
+        full=size, start=config.image_size_start, epochs=math.ceil(config.epoch_count * config.image_size_growth)
+    )
 
 
 @torch.inference_mode()

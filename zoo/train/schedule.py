@@ -65,7 +65,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates
         config: `schedule`, `lr`, `epochs`, `warmup_epochs`, `decay_epochs` and `decay_rate` are read.
         updates_per_epoch: Steps of the optimizer.
     """
-    updates = max(2, config.epochs * updates_per_epoch)
+    updates = max(2, config.epoch_count * updates_per_epoch)
     if config.schedule == "onecycle":
         return Schedule(optimizer, _OneCycle(config.lr, updates))
     if config.schedule == "cosine":
@@ -156,7 +156,7 @@ class _Plateau:
             mode="max",
             factor=config.decay_rate,
             # PyTorch's patience is how many epochs are forgiven: the one after them lowers the rate.
-            patience=(config.decay_epochs or max(2, config.epochs // PATIENT)) - 1,
+            patience=(config.decay_epochs or max(2, config.epoch_count // PATIENT)) - 1,
             threshold_mode="abs",
             min_lr=1 / LOWEST,
         )

@@ -1,4 +1,4 @@
-"""The rest of what `auto` comes to, once model and data are there: precision and layout timed, then batch size."""
+"""The rest of what `auto` comes to, once model and data are there: precision and layout timed, batch size, epochs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 from zoo.errors import OptionInvalid
 from zoo.model import parameter_count
-from zoo.train.batch_size import for_dataset, largest_batch
+from zoo.train.batch_size import epochs_for, for_dataset, largest_batch
+from zoo.train.choose import USUAL_BATCH
 from zoo.train.remembered import recall, remember
 from zoo.train.timing import fastest_mode, possible_modes, rounds_for, usual_mode
 from zoo.train.trial import Mode, Trial
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Chosen:
-    """Replace the `auto` of precision, layout and batch size; weights and random state stay as they are.
+    """Replace the `auto` of precision, layout, batch size and epochs; weights and random state stay as they are.
 
     What was measured is remembered per model, size and processor, so the same command keeps giving the same bits. Of
     several processes one measures, with its share of a batch.
@@ -37,11 +38,19 @@ def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Ch
     Raises:
         TrainingFailed: not even two images fit into memory.
     """
+    images = len(parts.loaders.train.split)
+    if config.batch_size == "by-images":
+        parts = parts.with_chosen(replace(parts.chosen, batch_size=for_dataset(USUAL_BATCH, images)))
     mode = _mode(parts, config, note)
-    chosen = replace(parts.chosen, precision=mode.precision, layout=mode.layout)
-    if config.batch_size != "auto":
-        return replace(chosen, batch_size=parts.loaders.train.batch_size)
-    return replace(chosen, batch_size=_batch_size(parts, mode, config, note))
+    batch_size = parts.loaders.train.batch_size
+    if config.batch_size == "auto":
+        batch_size = _batch_size(parts, mode, config, note)
+    epochs = _epochs(config, images, batch_size)
+    return replace(parts.chosen, precision=mode.precision, layout=mode.layout, batch_size=batch_size, epochs=epochs)
+
+
+def _epochs(config: TrainConfig, images: int, batch_size: int) -> int:
+    return epochs_for(images, batch_size) if config.epochs == "auto" else config.epochs
 
 
 def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
@@ -69,7 +78,7 @@ def _mode(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Mod
     modes = _sound(possible_modes(config, trial.device), trial)
     # A short run takes what the rule says even if something else is remembered: its bits should not depend on
     # whether a longer one went before.
-    rounds = rounds_for(modes, config.epochs * len(train))
+    rounds = rounds_for(modes, _epochs(config, len(train.split), train.batch_size) * len(train))
     if len(modes) == 1 or not rounds or config.probe:
         return usual_mode(modes, trial.model, trial.device)
     images = train.batch_size // parts.chosen.processes

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from zoo.train.replica import Replica
 
 SCHEMA = 1
+AVERAGED_SHARE = 0.1
+"""Of a run's steps, that the moving average of the weights reaches back over at most."""
 PLACE = {
     "epoch": "epoch",
     "step": "step",
@@ -64,15 +66,25 @@ class TrainState:
         """Return the number of steps since the run began."""
         return self.epoch * steps_per_epoch + self.step
 
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best weights, as `history` has it: 0 is the beginning; None before there is one."""
+        return next((line["epoch"] for line in reversed(self.history) if line["best"]), None)
+
     def weights_to_ship(self) -> torch.nn.Module:
         """Return the moving average where there is one, else the model."""
         return self.model if self.ema is None else self.ema.module
 
-    def end_epoch(self, score: float, val_loss: float) -> bool:
-        """Go to the start of the next epoch; tell whether this one was the best: by score, then by loss."""
+    def judge(self, score: float, val_loss: float) -> bool:
+        """Tell whether the weights are the best so far, by score, then by loss, and take note of it."""
         best = (score, -val_loss) > (self.best_score, -self.best_loss)
         if best:
             self.best_score, self.best_loss = score, val_loss
+        return best
+
+    def end_epoch(self, score: float, val_loss: float) -> bool:
+        """Go to the start of the next epoch; tell whether this one was the best."""
+        best = self.judge(score, val_loss)
         self.stale_epochs = 0 if best else self.stale_epochs + 1
         self.epoch, self.step = self.epoch + 1, 0
         self.totals = torch.zeros_like(self.totals)
@@ -111,11 +123,21 @@ class TrainState:
             torch.cuda.set_rng_state_all(payload["cuda_rng"])
 
 
-def make_average(model: torch.nn.Module, decay: float) -> ModelEmaV3 | None:
-    """Return the moving average of a model's weights; None for a decay of 0."""
+def make_average(model: torch.nn.Module, decay: float, updates: int = 0) -> ModelEmaV3 | None:
+    """Return the moving average of a model's weights; None for a decay of 0.
+
+    Args:
+        model: On its device.
+        decay: The weight of what was before, in each step of the optimizer.
+        updates: Steps that the run has, 0 if nobody knows. An average that reaches back over more than a tenth of them
+            would still hold the beginning at the end, so that its decay is lowered.
+    """
     from timm.utils import ModelEmaV3
 
-    return ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
+    if not decay:
+        return None
+    longest = max(0.0, 1 - 1 / (AVERAGED_SHARE * updates)) if updates else 1.0
+    return ModelEmaV3(model, decay=min(decay, longest), use_warmup=True)
 
 
 def make_state(

@@ -152,7 +152,7 @@ def _pruner(plan: TunePlan) -> optuna.pruners.BasePruner:
     if plan.pruner == "none" or len(plan.objectives) > 1:
         return optuna.pruners.NopPruner()
     if plan.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(max_resource=max(plan.resolve({}).config.epochs, 2))
+        return optuna.pruners.HyperbandPruner(max_resource=max(plan.resolve({}).config.epoch_count, 2))
     # The first epoch, in which the learning rate still rises, says little.
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2)
 

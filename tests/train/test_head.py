@@ -1,0 +1,189 @@
+"""A run with pretrained weights begins with a classifier that is fitted to their features, and ends no worse."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from zoo.cli.train import resolve_options
+from zoo.config import TrainConfig
+from zoo.errors import Interrupted, OptionInvalid
+from zoo.run import Run
+from zoo.train.freeze import check_classifier
+from zoo.train.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size
+from zoo.train.replica import check_replica
+from zoo.train.session import resume_run, start_run
+from zoo.train.watch import Watch
+from zoo.train.world import World
+from zoo.weights import load_weights
+
+from ..conftest import train_digits
+from .test_options import StopFrom, lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.catalogue import Catalogue
+
+    from ..conftest import Answer
+
+GIVEN: dict[str, Any] = {"model": "test_resnet", "image_size": 32, "epochs": 2, "threads": 1, "lr": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def weights(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that know digits."""
+    path = tmp_path_factory.mktemp("runs") / "before"
+    options: dict[str, Any] = {"model": "test_resnet", "pretrained": False, "image_size": 32, "batch_size": 64}
+    return train_digits(catalogue, path, **options, threads=1).best_file
+
+
+class Notes(Watch):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def begin(
+    catalogue: Catalogue, path: Path, weights: Path, pictures: Path, watch: Watch | None = None, **given: Any
+) -> Run:
+    settings = {**GIVEN, "dataset": str(pictures), "weights": str(weights), **given}
+    return start_run(catalogue, resolve_options(catalogue, settings, None, None), path, watch)
+
+
+@pytest.fixture(scope="module")
+def fitted(catalogue: Catalogue, weights: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return begin(catalogue, tmp_path_factory.mktemp("runs") / "fitted", weights, pictures)
+
+
+def test_the_fitted_classifier_is_epoch_0(fitted: Run) -> None:
+    told = lines(fitted)
+    assert [line["epoch"] for line in told] == [0, 1, 2]
+    assert told[0]["lr"] == 0
+    assert told[0]["best"]
+    # Frozen features tell these pictures apart; a random classifier would not.
+    assert told[0]["train_top1"] > 0.8
+    record = fitted.record()
+    assert record.metrics["best_val_top1"] == max(line["val_top1"] for line in told)
+    assert record.metrics["best_epoch"] == [line["epoch"] for line in told if line["best"]][-1]
+    assert record.config["epochs"] == record.metrics["epochs"] == 2
+
+
+def test_it_begins_where_the_probe_ends(
+    catalogue: Catalogue, fitted: Run, weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    probe = begin(catalogue, tmp_path / "probe", weights, pictures, probe=True)
+    (only,) = lines(probe)
+    first = lines(fitted)[0]
+    assert [first[name] for name in ("val_top1", "val_loss")] == [only[name] for name in ("val_top1", "val_loss")]
+
+
+def test_a_run_that_spoils_it_ships_it_and_says_so(
+    catalogue: Catalogue, weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    watch = Notes()
+    run = begin(catalogue, tmp_path / "run", weights, pictures, watch, lr=3.0, label_smoothing=0.9, epochs=1)
+    assert run.record().metrics["best_epoch"] == 0
+    assert any("no epoch was better" in note for note in watch.notes)
+    assert "no epoch was better" in run.report_file.read_text()
+    shipped, before = load_weights(run.best_file), load_weights(weights)
+    assert {name for name, value in before.items() if not value.equal(shipped[name])} == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("call", [2, 4, 7, 9])
+def test_a_run_stopped_at_its_beginning_ends_in_the_same_bits(
+    catalogue: Catalogue, fitted: Run, weights: Path, pictures: Path, tmp_path: Path, call: int
+) -> None:
+    class StopAt(Watch):
+        calls = 0
+
+        def step(self, state: Any) -> None:
+            self.calls += 1
+            if self.calls == call:
+                raise Interrupted
+
+    with pytest.raises(Interrupted):
+        begin(catalogue, tmp_path / "run", weights, pictures, StopAt())
+    torch.manual_seed(99)
+    resumed = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
+    assert resumed.best_file.read_bytes() == fitted.best_file.read_bytes()
+    assert lines(resumed) == lines(fitted)
+
+
+def test_a_run_stopped_behind_it_does_not_fit_again(
+    catalogue: Catalogue, fitted: Run, weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        begin(catalogue, tmp_path / "run", weights, pictures, StopFrom(1, 1))
+    resumed = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
+    assert resumed.best_file.read_bytes() == fitted.best_file.read_bytes()
+    assert lines(resumed) == lines(fitted)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"weights": "some.safetensors"}, True),
+        ({"pretrained": True}, True),
+        ({}, False),
+        ({"head": "probe"}, True),
+        ({"head": "random", "pretrained": True}, False),
+        ({"pretrained": True, "probe": True}, False),
+        ({"pretrained": True, "qat": True}, False),
+        ({"pretrained": True, "fsdp": True}, False),
+    ],
+    ids=str,
+)
+def test_auto_looks_at_the_weights(given: dict[str, Any], wanted: bool) -> None:
+    config = TrainConfig(**{"model": "m", "dataset": "d", "pretrained": False, **given})
+    assert begins_fitted(Headed(5, 3), config, 100) == wanted
+
+
+@pytest.mark.parametrize(
+    ("features", "classes", "images", "wanted"), [(1280, 7, 10, True), (2048, 21_000, 10**6, False)]
+)
+def test_a_fit_that_would_take_too_long_is_left_out(features: int, classes: int, images: int, wanted: bool) -> None:
+    config = TrainConfig(model="m", dataset="d", pretrained=True)
+    with torch.device("meta"):
+        model = Headed(features, classes)
+    assert begins_fitted(model, config, images) == wanted
+
+
+def test_a_fit_takes_some_images_of_many() -> None:
+    assert sample_size(torch.nn.Linear(10, 2), 1000) == 1000
+    assert sample_size(torch.nn.Linear(10, 2), 10**6) == MOST_IMAGES
+    with torch.device("meta"):
+        assert FEWEST_OF_A_CLASS * 397 < sample_size(torch.nn.Linear(1280, 397), 10**6) < 10_000
+
+
+def test_what_cannot_be_fitted_is_told() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1))
+    model.pretrained_cfg = {"classifier": "0"}  # type: ignore[assignment]
+    config = TrainConfig(model="m", dataset="d", head="probe")
+    with pytest.raises(OptionInvalid, match="head = probe"):
+        check_classifier(model, config)
+    assert not begins_fitted(model, config.model_copy(update={"head": "auto"}), 100)
+    with pytest.raises(OptionInvalid, match="--fsdp"):
+        check_replica(config.model_copy(update={"fsdp": True}), World(size=2))
+
+
+def test_a_command_tells_it(cli: Any, weights: Path, pictures: Path, tmp_path: Path) -> None:
+    words = ["--weights", weights, "--runs", tmp_path, "--image-size", 32, "--epochs", 1, "--set", "threads=1"]
+    answer: Answer = cli("train", "test_resnet", "--dataset", pictures, *words, "--name", "r", "--json")
+    assert answer.code == 0, answer.stderr
+    assert json.loads(answer.stdout)["metrics"]["best_epoch"] in (0, 1)
+    assert "epoch   0/1" in answer.stderr
+
+
+class Headed(torch.nn.Module):
+    """A model that tells its classifier."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(features, classes)
+        self.pretrained_cfg = {"classifier": "fc"}

@@ -1,0 +1,31 @@
+"""Where a run's batches come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoo.data.loader import evaluation_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zoo.data.loader import Batch, TrainLoader
+    from zoo.plugin import Split
+    from zoo.preprocess import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaders:
+    """Where batches come from."""
+
+    train: TrainLoader
+    val: Split
+    preprocess: Preprocess
+    workers: int
+
+    def val_batches(self) -> Iterator[Batch]:
+        """Yield this process's share of the validation split; broken images are left out, and noted with training's."""
+        return evaluation_batches(
+            self.val, self.preprocess, workers=self.workers, faults=self.train.faults, shard=self.train.shard
+        )
