@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-arm lint bench lock clean
+.PHONY: help setup demo test test-slow test-arm test-avx2 lint bench lock clean
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 # The stamp is newer than the lock exactly when what is installed is what the lock says.
 .venv/.installed: requirements.lock pyproject.toml
@@ -30,6 +30,9 @@ test-slow: setup  ## The proofs that take minutes
 
 test-arm: setup  ## A bundle on emulated aarch64: the selftest, and 200 pictures beside this machine
 	@$(BIN)/python -m pytest tests/devices -k aarch64
+
+test-avx2: setup  ## The same on an emulated x86 without VNNI, and the answers of a stored int8 file there
+	@$(BIN)/python -m pytest tests/devices -k haswell
 
 lint: setup  ## ruff, and mypy strict
 	@$(BIN)/ruff check .

@@ -40,6 +40,7 @@ def examine(catalogue: Catalogue) -> list[Check]:
         _torch(),
         _onnxruntime_once(),
         _onnxruntime(),
+        *_processor(),
         _home(),
         *(_plugin(condition) for condition in conditions(catalogue, check=True)),
     ]
@@ -81,6 +82,15 @@ def _onnxruntime() -> Check:
         version, providers = done.stdout.strip().splitlines()[-2:]
         return Check("onnxruntime", "ok", f"{version}: {providers}")
     return Check("onnxruntime", "broken", done.stderr.strip().splitlines()[-1], "pip install --force-reinstall it")
+
+
+def _processor() -> list[Check]:
+    done = _python("from zoo.runtime.processor import kind, saturates; print(saturates()); print(kind())")
+    if done.returncode != 0:  # `_onnxruntime` has told why
+        return []
+    saturating, kind = done.stdout.strip().splitlines()[-2:]
+    mend = "zoo export --target x86-avx2 makes int8 files that are exact at full speed" if saturating == "True" else ""
+    return [Check("processor", "ok", kind, mend)]
 
 
 def _home() -> Check:

@@ -6,6 +6,7 @@ import base64
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -28,7 +29,7 @@ from ..bundles import unpacked_bundle
 from ..debian import unpack
 from ..pages import opened, ready, self_test
 from ..test_wheel import install, make_venv
-from ..tools import call
+from ..tools import call, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 PICTURES = 200
 PRECISIONS = ("fp32", "int8")
+VERSIONS = {name: importlib.metadata.version(name) for name in ("numpy", "pillow")}
+VERSIONS["onnxruntime"] = onnxruntime.__version__
 USERLAND = ("python3-minimal", "libpython3-stdlib", "libstdc++6", "libgcc-s1", "zlib1g")
 IN_THE_PAGE = """
 async (pictures) => {
@@ -88,29 +91,56 @@ def pictures(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def this_machine(tmp_path_factory: pytest.TempPathFactory, artifacts: dict[str, Artifact]) -> Device:
-    """A venv that holds what the bundle's requirements.txt names, and nothing else."""
+def small_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A venv's Python with numpy, onnxruntime and Pillow, and nothing else."""
     folder = tmp_path_factory.mktemp("venv")
     python = make_venv(folder / "venv", share=False)
-    install(python, "--requirement", str(unpacked_bundle(artifacts["fp32"], folder) / "requirements.txt"))
+    install(python, *(f"{name}=={version}" for name, version in VERSIONS.items()))
     code = "import importlib.util as found; print([n for n in ('zoo', 'torch', 'onnx', 'cv2') if found.find_spec(n)])"
     assert call(python, "-c", code, cwd=folder) == "[]\n"
-    return partial(ask, [str(python)], {})
+    return python
 
 
 @pytest.fixture(scope="session")
-def aarch64(tmp_path_factory: pytest.TempPathFactory) -> Device:
+def this_machine(
+    small_python: Path, tmp_path_factory: pytest.TempPathFactory, artifacts: dict[str, Artifact]
+) -> Device:
+    """A venv that holds what the bundle's requirements.txt names, and nothing else."""
+    bundle = unpacked_bundle(artifacts["fp32"], tmp_path_factory.mktemp("bundle"))
+    install(small_python, "--requirement", str(bundle / "requirements.txt"))
+    return partial(ask, [str(small_python)], {})
+
+
+@pytest.fixture(scope="session")
+def qemu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of qemu's programs, each of which is a processor."""
+    return unpack(tmp_path_factory.mktemp("qemu"), "qemu-user") / "usr/bin"
+
+
+@pytest.fixture(scope="session")
+def haswell_python(qemu: Path, small_python: Path) -> list[str]:
+    """The same Python on an x86 of 2013, with AVX2 and without VNNI. What it starts itself runs on this machine."""
+    if platform.machine() != "x86_64":
+        missing("there is no Python for x86-64 to emulate")
+    return [str(qemu / "qemu-x86_64"), "-cpu", "Haswell", str(small_python)]
+
+
+@pytest.fixture(scope="session")
+def haswell(haswell_python: list[str]) -> Device:
+    """The same, asked about bundles."""
+    return partial(ask, haswell_python, {})
+
+
+@pytest.fixture(scope="session")
+def aarch64(qemu: Path, tmp_path_factory: pytest.TempPathFactory) -> Device:
     """Debian's Python for arm64 with PyPI's wheels for it, behind qemu, which runs nothing of this machine's."""
     folder = tmp_path_factory.mktemp("arm64")
-    qemu = unpack(folder / "qemu", "qemu-user") / "usr/bin/qemu-aarch64"
     root = unpack(folder / "arm64", *USERLAND, architecture="arm64", whole=True)
     (python,) = (root / "usr/bin").glob("python3.[0-9]*[0-9]")
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "pillow")}
-    packages = [f"{name}=={version}" for name, version in versions.items()]
+    packages = [f"{name}=={version}" for name, version in VERSIONS.items()]
     where = ["--python-platform", "aarch64-manylinux_2_28", "--python-version", python.name.removeprefix("python")]
-    packages.append(f"onnxruntime=={onnxruntime.__version__}")
     install(Path(sys.executable), *where, "--only-binary", ":all:", "--target", str(folder / "site"), *packages)
-    command = [str(qemu), "-L", str(root), str(python)]
+    command = [str(qemu / "qemu-aarch64"), "-L", str(root), str(python)]
     env = {"PYTHONPATH": str(folder / "site")}
     assert call(*command, "-c", "import platform; print(platform.machine())", env=env) == "aarch64\n"
     return partial(ask, command, env)

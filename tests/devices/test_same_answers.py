@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("devices")]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("device", ["this_machine", "aarch64", "chromium"])
+@pytest.mark.parametrize("device", ["this_machine", "haswell", "aarch64", "chromium"])
 def test_it_answers_as_here(
     request: pytest.FixtureRequest,
     bundled: Callable[[str, str], Path],

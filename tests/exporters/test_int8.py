@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ExportUnsupported, OptionInvalid
 from zoo.plugin import Score, Target
+from zoo.runtime.session import session_options
 from zoo_exporters.onnx.exporter import OnnxExporter
 from zoo_exporters.onnx.fp32 import float_model
 from zoo_exporters.onnx.int8.effort import EFFORTS
@@ -42,7 +43,8 @@ HUGE = 3000
 
 
 def run(model: ModelProto, feed: np.ndarray, name: str = "image") -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = session_options()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {name: feed})[0])
 
 

@@ -35,15 +35,16 @@ def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
     from zoo.bundle.verify import verify_bundle
     from zoo.cli.output import print_json, stdout
     from zoo.errors import ProofFailed
+    from zoo.runtime.processor import kind, saturates
 
     found = verify_bundle(path, key)
     if json:
-        print_json(found.to_json())
+        print_json({**found.to_json(), "processor": kind(), "saturates": saturates()})
     else:
         stdout().print(f"checksums: {found.files} files unchanged")
         said = "by this key" if found.signature_checked else "not looked at: give --key"
         stdout().print(f"signature: {said if found.signed else 'none'}")
-        stdout().print(str(found.golden), soft_wrap=True)
+        stdout().print(f"{found.golden}\nprocessor: {kind()}", soft_wrap=True)
     if not found.golden.ok:
         raise ProofFailed(f"{path}: {found.golden}")
 
@@ -55,14 +56,17 @@ def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, 
     from zoo.find import find_artifact
     from zoo.home import runs_root
     from zoo.reproof import verify_artifact
+    from zoo.runtime.processor import kind, saturates
 
     found = find_artifact(artifact, runs_root(runs), note)
     result = verify_artifact(ctx.obj.catalogue(), found, golden_only=golden, note=note)
     if json:
-        print_json({"artifact": str(found.path), **result.to_json()})
+        told = {"artifact": str(found.path), **result.to_json(), "processor": kind(), "saturates": saturates()}
+        print_json(told)
     else:
         if result.report:
             print_proof(found, found.manifest(), result.report)
+        stdout().print(f"processor: {kind()}", soft_wrap=True)
         stdout().print(f"checksums: {len(found.manifest().files)} files unchanged")
         stdout().print(
             f"golden vectors: largest difference {result.golden_difference:.2g}, limit {result.golden_limit:g}"

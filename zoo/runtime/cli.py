@@ -125,9 +125,13 @@ def _answers(model: Model, images: Iterable[tuple[str, Source]], given: argparse
 
 def _selftest(given: argparse.Namespace) -> int:
     from .golden import replay
+    from .processor import kind, saturates
 
     found = replay(_open(given))
-    _print(found.to_json()) if given.json else print(found)
+    if given.json:
+        _print({**found.to_json(), "processor": kind(), "saturates": saturates()})
+    else:
+        print(f"{found}\nprocessor: {kind()}")
     return DONE if found.ok else PROOF_FAILED
 
 

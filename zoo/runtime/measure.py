@@ -16,7 +16,7 @@ import numpy as np
 
 from .golden import read_golden
 from .manifest import MANIFEST
-from .processor import processor
+from .processor import processor, saturates
 from .sums import SUMS, read_sums, sha256, sums_text
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor(),
         "arch": platform.machine(),
+        "saturates": saturates(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),

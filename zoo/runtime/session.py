@@ -9,8 +9,10 @@ import numpy as np
 
 from .beside import check_beside
 from .metadata import metadata
+from .processor import saturates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SUFFIX = ".onnx"
@@ -23,6 +25,17 @@ SESSION_KEY = "zoo.session"
 """Of the metadata entry in which a file asks for session options, as a JSON object."""
 OBEYED = frozenset({"session.disable_quant_qdq"})
 """The options that a file may ask for, as "0" or "1": a stranger's file must not choose libraries, files or memory."""
+
+EXACT = "session.x64quantprecision"
+"""The option with which weights beyond 64 become unsigned, whose products x86 without VNNI adds in 32 bits. Those up to
+64 cannot saturate and stay as they are. With VNNI it makes the same bits and takes up to 4.7 times as long."""
+INTEGER_FUSIONS = (
+    "DynamicQuantizeMatMulFusion",
+    "MatMulIntegerToFloatFusion",
+    "QDQS8ToU8Transformer",
+    "QDQSelectorActionTransformer",
+)
+"""What makes one int8 operator of several."""
 
 
 class OnnxPredictor:
@@ -53,32 +66,65 @@ class OnnxPredictor:
 def write_ort(model_file: Path, out: Path) -> None:
     """Write an ONNX file in onnxruntime's own format, optimised for no single kind of processor.
 
+    Exact where it is written: without VNNI its weights become unsigned, for others as well, which reading cannot undo.
+
     Raises:
         Exception: onnxruntime cannot; it has a class of its own for each status.
     """
     _session(model_file, threads=1, out=out)
 
 
-def _session(model_file: Path, *, threads: int, fused: bool = True, out: Path | None = None) -> Any:
+def session_options(*, threads: int = 0) -> Any:
+    """Return onnxruntime's options for a session whose int8 products are exact on this machine."""
     import onnxruntime
 
-    # onnxruntime's own format keeps all weights inside, and what a session was asked for is settled in it.
-    own = model_file.suffix == ORT_SUFFIX
-    if not own:
-        check_beside(model_file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if not fused:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if saturates():
+        options.add_session_config_entry(EXACT, "1")
+    return options
+
+
+def _session(model_file: Path, *, threads: int, fused: bool = True, out: Path | None = None) -> Any:
+    # onnxruntime's own format keeps all weights inside, and what a session was asked for is settled in it.
+    own = model_file.suffix == ORT_SUFFIX
+    if not own:
+        check_beside(model_file)
+    options = session_options(threads=threads)
     if out is not None:
         options.optimized_model_filepath = str(out)
         options.add_session_config_entry("session.save_model_format", "ORT")
     for name, value in ({} if own else asked_options(model_file)).items():
         options.add_session_config_entry(name, value)
+    if not fused:
+        return _unfused(model_file, options)
+    try:
+        return _opened(model_file, options, LAYOUTS if out else ())
+    except Exception:
+        if own or out or not saturates():
+            raise
+        # Where EXACT is set, onnxruntime 1.31 makes a constant unsigned once for each operator that reads it, and stops
+        # at the second ("Attempt to replace the existing tensor"). Of our files only a few for ARM have one.
+        return _unfused(model_file, options)
+
+
+def _unfused(model_file: Path, options: Any) -> Any:
+    """Open a file so that what lies between two roundings is computed in float, and nothing there can saturate."""
+    import onnxruntime
+
+    level = onnxruntime.GraphOptimizationLevel
+    # Dynamic products are int8 operators already; EXACT reaches them at the higher level, which fuses more of the rest.
+    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if saturates() else level.ORT_ENABLE_BASIC
+    return _opened(model_file, options, INTEGER_FUSIONS)
+
+
+def _opened(model_file: Path, options: Any, without: Sequence[str]) -> Any:
+    import onnxruntime
+
     return onnxruntime.InferenceSession(
-        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=LAYOUTS if out else ()
+        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=without
     )
 
 
