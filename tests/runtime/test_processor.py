@@ -131,7 +131,8 @@ def test_weights_that_cannot_saturate_stay_as_they_are(largest: int, kinds: set[
     assert kinds_of_weights(file, tmp_path / "optimized.onnx") == kinds
 
 
-def test_a_constant_that_two_read_stops_nothing(saturating: bool, tmp_path: Path) -> None:
+def test_a_constant_that_two_read_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(session, "saturates", lambda: True)
     file = rounded_products(tmp_path / "model.onnx", 127, shared=True)
     x = np.random.default_rng(1).normal(0, 0.5, (1, 8)).astype(np.float32)
     wanted = OnnxPredictor(file, threads=1, fused=False)(x)
