@@ -15,8 +15,8 @@ from zoo.preprocess import Preprocess
 from zoo.run import Run
 from zoo.train import batch_size as sizes
 from zoo.train import settle as settling
-from zoo.train.batch_size import bytes_per_image, epochs_for, for_dataset, free_memory, largest_batch, search
-from zoo.train.choose import USUAL_BATCH
+from zoo.train.batch_size import bytes_per_image, free_memory, largest_batch, search
+from zoo.train.by_images import batch_for, epochs_for
 from zoo.train.session import resume_run, start_run
 from zoo.train.trial import Mode, Trial
 from zoo.train.watch import Watch
@@ -55,18 +55,18 @@ def test_a_search_that_finds_nothing_says_what_to_do() -> None:
 
 
 def test_an_epoch_keeps_steps_to_learn_in() -> None:
-    assert for_dataset(256, 100_000) == 256
-    assert for_dataset(256, 1600) == 100
-    assert for_dataset(256, 40) == 16
-    assert for_dataset(256, 7) == 6
-    assert for_dataset(4, 1600) == 4
+    assert batch_for(100_000, 256) == 256
+    assert batch_for(1600, 256) == 100
+    assert batch_for(40, 256) == 16
+    assert batch_for(7, 256) == 6
+    assert batch_for(1600, 4) == 4
 
 
 @pytest.mark.parametrize(
     ("images", "batch_size", "epochs"), [(150, 16, 23), (35, 16, 30), (1, 16, 30), (1000, 62, 13), (10_000, 64, 10)]
 )
 def test_few_images_get_more_epochs(images: int, batch_size: int, epochs: int) -> None:
-    assert for_dataset(USUAL_BATCH, max(images, 16)) == batch_size
+    assert batch_for(max(images, 16)) == batch_size
     assert epochs_for(images, batch_size) == epochs
 
 
@@ -78,7 +78,7 @@ def test_batch_and_epochs_by_images(catalogue: Catalogue, tmp_path: Path, pictur
     run = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
     record = run.record()
     images = record.dataset_sizes["train"]
-    assert record.chosen["batch_size"] == for_dataset(USUAL_BATCH, images)
+    assert record.chosen["batch_size"] == batch_for(images)
     assert record.chosen["epochs"] == epochs_for(images, record.chosen["batch_size"])
     assert (record.config["epochs"], record.config["batch_size"]) == ("auto", "by-images")
 

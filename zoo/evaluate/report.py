@@ -55,9 +55,12 @@ def _splits(record: RunRecord) -> str:
 
 
 def _kept(record: RunRecord) -> str:
-    best = record.metrics.get("best_epoch")
+    best, blend = record.metrics.get("best_epoch"), record.metrics.get("blend")
     if best is None:
         return ""
+    if blend:
+        way = f"The weights {blend:.0%} of the way from the fitted classifier to the last epoch are kept"
+        return f'<p class="faint">{way}: no epoch was better on the val images.</p>'
     told = (
         f"The weights of epoch {best} are kept."
         if best

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.train.by_images import settled
 from zoo.train.choose import laid_out
 from zoo.train.distill import make_distillation
 from zoo.train.freeze import check_classifier
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState, Plan]:
     """Make the state of a run that has not begun; a saved one is loaded into it afterwards."""
-    if config.epochs == "auto" and parts.chosen.epochs:
-        config = config.model_copy(update={"epochs": parts.chosen.epochs})
+    config = settled(config, parts.chosen)
     # Weights that are divided must lie in order; images may be channels last all the same.
     model = laid_out(parts.backbone.to(parts.chosen.device), "nchw" if config.fsdp else parts.chosen.layout)
     check_classifier(model, config)

@@ -1,4 +1,4 @@
-"""The largest batch that fits, found by trying on a GPU, by counting bytes elsewhere; what few images ask for."""
+"""The largest batch that fits, found by trying on a GPU, by counting bytes elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.config import USUAL_EPOCHS
 from zoo.errors import TrainingFailed
 from zoo.train.trial import undisturbed
 
@@ -29,12 +28,6 @@ KEPT_BESIDE = 3
 SHARE_OF_FREE = 0.5
 WORKING = 1.5
 """Peak of a step's memory over what its forward pass keeps for the backward pass; measured: 1.0 to 1.3."""
-FEWEST_STEPS = 16
-"""Steps that an epoch should have, whatever fits."""
-FEWEST_UPDATES = 200
-"""Steps that a run should have whose epochs nobody has counted."""
-MOST_EPOCHS = 30
-"""Nor does it get more epochs than these."""
 
 
 def largest_batch(trial: Trial, mode: Mode) -> int:
@@ -69,17 +62,6 @@ def search(fits: Callable[[int], bool], most: int) -> int:
         middle = (good + bad) // 16 * 8
         good, bad = (middle, bad) if fits(middle) else (good, middle)
     return good
-
-
-def for_dataset(batch_size: int, images: int) -> int:
-    """Return an even batch size that leaves an epoch of so many images enough steps to learn in."""
-    return max(2, min(batch_size, max(16, images // FEWEST_STEPS), images) // 2 * 2)
-
-
-def epochs_for(images: int, batch_size: int) -> int:
-    """Return the usual number of epochs, or as many more as few images need for enough steps."""
-    steps = max(1, images // batch_size)
-    return min(MOST_EPOCHS, max(USUAL_EPOCHS, math.ceil(FEWEST_UPDATES / steps)))
 
 
 def bytes_per_image(trial: Trial, mode: Mode) -> float:

@@ -84,7 +84,8 @@ def _licenses(parts: Parts, *, pretrained: bool) -> dict[str, str]:
 def _best(state: TrainState, watched: str) -> dict[str, float]:
     figure = state.best_loss if watched == "loss" else state.best_score
     # Runs begun by an older version may lack a history.
-    return {f"best_val_{watched}": figure} | ({} if state.best_epoch is None else {"best_epoch": state.best_epoch})
+    best = {f"best_val_{watched}": figure} | ({} if state.best_epoch is None else {"best_epoch": state.best_epoch})
+    return best | ({"blend": state.blend} if state.blend else {})
 
 
 def _measure(run: Run, parts: Parts, progress: Callable[[int, int], None]) -> tuple[dict[str, float], dict[str, Any]]:

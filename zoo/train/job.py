@@ -12,6 +12,7 @@ import torch
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
 from zoo.tracking import Trackers, make_trackers
 from zoo.train.assemble import set_up
+from zoo.train.blend import blends
 from zoo.train.checkpoint import Checkpoints, read_checkpoint
 from zoo.train.finish import finish
 from zoo.train.less_memory import halved, moved, tell_if_memory_ran_out
@@ -136,6 +137,7 @@ def _train(job: Job) -> Iterator[EpochResult]:
     while True:
         try:
             yield from _epochs(job)
+            _blend(job)
             return
         except torch.OutOfMemoryError as exc:
             if not job.plan.world.alone:
@@ -186,6 +188,19 @@ def _epochs(job: Job) -> Iterator[EpochResult]:
         raise
 
 
+def _blend(job: Job) -> None:
+    """Keep weights on the way from the fitted classifier to the last epoch where they are better than any epoch's."""
+    state, after_batch = job.state, lambda: job.after_step(job.state)
+    for blend in blends(state, job.parts.loaders, job.plan, after_batch):
+        if blend.best and job.plan.world.first:
+            save_weights(job.run.best_file, plain_weights(blend.model.state_dict()))
+    if state.blend:
+        job.watch.note(
+            f"better on the val images than any epoch: {state.blend:.0%} of the way from the fitted classifier to the "
+            "last epoch; those weights are kept"
+        )
+
+
 def _save_epoch(job: Job, result: EpochResult) -> None:
     """Weights first, the line second, the checkpoint last: whatever a kill leaves, a resume writes the same again."""
     state, world = job.state, job.plan.world
@@ -203,7 +218,7 @@ def _save_epoch(job: Job, result: EpochResult) -> None:
 
 
 def _finish(job: Job) -> None:
-    if job.state.best_epoch == 0:
+    if job.state.best_epoch == 0 and not job.state.blend:
         job.watch.note(
             "no epoch was better on the val images than the classifier that was fitted before the first: that one is "
             "kept, and the backbone as it came"

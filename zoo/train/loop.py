@@ -106,6 +106,7 @@ def _begin_fitted(
     seconds = time.perf_counter() - begin
     val = validate(state, loaders, plan, lambda: after_step(state))
     best = state.judge(plan.task.score(val), val["loss"])
+    state.beginning = {name: value.clone() for name, value in state.weights_to_ship().state_dict().items()}
     images = len(loaders.train.split)
     return EpochResult(
         epoch=0, lr=0.0, train=train, val=val, seconds=seconds, images_per_second=images / seconds, best=best
@@ -198,13 +199,17 @@ def _probe(
 
 @torch.no_grad()
 def validate(
-    state: TrainState, loaders: Loaders, plan: Plan, after_batch: Callable[[], None] = lambda: None
+    state: TrainState,
+    loaders: Loaders,
+    plan: Plan,
+    after_batch: Callable[[], None] = lambda: None,
+    model: torch.nn.Module | None = None,
 ) -> dict[str, float]:
-    """Return the task's figures of the weights that would be shipped, on the validation split.
+    """Return the task's figures of a model, or the weights that would be shipped, on the validation split.
 
     Each process takes its share of the images, and all get the figures of the whole split.
     """
-    model = state.weights_to_ship().eval()
+    model = (model or state.weights_to_ship()).eval()
     state.replica.agree(model)
     tally = plan.task.tally()
     for images, labels in loaders.val_batches():

@@ -9,8 +9,8 @@ import torch
 
 from zoo.errors import OptionInvalid
 from zoo.model import parameter_count
-from zoo.train.batch_size import epochs_for, for_dataset, largest_batch
-from zoo.train.choose import USUAL_BATCH
+from zoo.train.batch_size import largest_batch
+from zoo.train.by_images import batch_for, epochs_for
 from zoo.train.remembered import recall, remember
 from zoo.train.timing import fastest_mode, possible_modes, rounds_for, usual_mode
 from zoo.train.trial import Mode, Trial
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Chosen:
-    """Replace the `auto` of precision, layout, batch size and epochs; weights and random state stay as they are.
+    """Replace the words of precision, layout, batch size and epochs; weights and random state stay as they are.
 
     What was measured is remembered per model, size and processor, so the same command keeps giving the same bits. Of
     several processes one measures, with its share of a batch.
@@ -40,13 +40,18 @@ def settle(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Ch
     """
     images = len(parts.loaders.train.split)
     if config.batch_size == "by-images":
-        parts = parts.with_chosen(replace(parts.chosen, batch_size=for_dataset(USUAL_BATCH, images)))
+        parts = parts.with_chosen(replace(parts.chosen, batch_size=batch_for(images)))
     mode = _mode(parts, config, note)
     batch_size = parts.loaders.train.batch_size
     if config.batch_size == "auto":
         batch_size = _batch_size(parts, mode, config, note)
-    epochs = _epochs(config, images, batch_size)
-    return replace(parts.chosen, precision=mode.precision, layout=mode.layout, batch_size=batch_size, epochs=epochs)
+    return replace(
+        parts.chosen,
+        precision=mode.precision,
+        layout=mode.layout,
+        batch_size=batch_size,
+        epochs=_epochs(config, images, batch_size),
+    )
 
 
 def _epochs(config: TrainConfig, images: int, batch_size: int) -> int:
@@ -102,7 +107,7 @@ def _batch_size(parts: Parts, mode: Mode, config: TrainConfig, note: Callable[[s
         fitting = largest_batch(_trial(parts), mode)
         remember(key, fitting)
     fitting *= parts.chosen.processes
-    images = for_dataset(fitting, len(parts.loaders.train.split))
+    images = batch_for(len(parts.loaders.train.split), fitting)
     note(f"batch size {images}" + (f"; {fitting} would fit" if fitting > images else ", the largest that fits"))
     return images
 

@@ -22,6 +22,7 @@ PLACE = {
     "best_top1": "best_score",
     "best_loss": "best_loss",
     "stale_epochs": "stale_epochs",
+    "blend": "blend",
 }
 """Key in a checkpoint -> attribute of the state."""
 
@@ -43,6 +44,10 @@ class TrainState:
     """Of the figure that the task watches, so that higher is better."""
     best_loss: float = float("inf")
     stale_epochs: int = 0
+    blend: float = 0.0
+    """Share of the last epoch in the best weights, where these lie between the beginning and it; else 0."""
+    beginning: dict[str, torch.Tensor] | None = None
+    """Weights and statistics, with a classifier that was fitted, before the first epoch; None if there was none."""
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
     """Of the current epoch: loss times images, images that were right, images."""
     replica: Replica
@@ -103,6 +108,7 @@ class TrainState:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "history": self.history,
+            "beginning": self.beginning,
             "schedule": self.schedule,
         }
 
@@ -117,6 +123,7 @@ class TrainState:
             setattr(self, PLACE[place], value)
         self.totals = payload["totals"]
         self.history = payload.get("history", [])
+        self.beginning = payload.get("beginning")
         self.schedule = payload.get("schedule", {})
         torch.set_rng_state(payload["rng"])
         if payload["cuda_rng"] and torch.cuda.is_available():
