@@ -32,7 +32,8 @@ from timm.utils import AverageMeter, ModelEmaV3
 from zoo.config import TrainConfig
 from zoo.preprocess import Preprocess
 from zoo.train.choose import Chosen
-from zoo.train.loop import Loaders, train_epoch, train_step
+from zoo.train.loaders import Loaders
+from zoo.train.loop import train_epoch, train_step
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import Plan, make_plan
 from zoo.train.replica import Replica

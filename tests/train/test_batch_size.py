@@ -63,7 +63,7 @@ def test_an_epoch_keeps_steps_to_learn_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "batch_size", "epochs"), [(150, 16, 23), (35, 16, 30), (1, 16, 30), (1000, 62, 13), (10_000, 64, 10)]
+    ("images", "batch_size", "epochs"), [(150, 16, 20), (250, 16, 14), (1, 16, 20), (1000, 62, 13), (10_000, 64, 10)]
 )
 def test_few_images_get_more_epochs(images: int, batch_size: int, epochs: int) -> None:
     assert batch_for(max(images, 16)) == batch_size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.config import recipe_layers
+from zoo.config import USUAL_EPOCHS, recipe_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,10 @@ def test_recipes_differ_where_they_should(resolved: Callable[[str], dict[str, An
     assert [told[name]["pretrained"]["value"] for name in NAMES] == [True, True, True, False, False]
     assert [told[name]["probe"]["value"] for name in NAMES] == [False, True, False, False, False]
     assert told["edge-small"]["lr"]["value"] > told["finetune"]["lr"]["value"]
-    assert told["edge-small"]["epochs"]["value"] > told["finetune"]["epochs"]["value"]
+    assert told["edge-small"]["epochs"]["value"] > USUAL_EPOCHS
+    words = {name: told["finetune"][name]["value"] for name in ("epochs", "batch_size", "head", "batchnorm")}
+    assert words == {"epochs": "auto", "batch_size": "by-images", "head": "auto", "batchnorm": "frozen"}
+    assert told["from-scratch"]["batchnorm"]["value"] == "batch"
     assert told["edge-small"]["label_smoothing"] == {"value": 0.0, "origin": "recipe edge-small"}
     assert told["edge-small"]["ema_decay"]["origin"] == "recipe finetune"
 
@@ -64,3 +67,20 @@ def test_tiny_is_what_the_stored_results_were_made_with(resolved: Callable[[str]
     wanted |= {"optimizer": "adamw", "schedule": "cosine", "weight_decay": 0.05, "label_smoothing": 0.1}
     wanted |= {"ema_decay": 0.998, "accumulate": 1, "loss": "auto", "layer_decay": 1.0, "drop_rate": 0.0}
     assert {key: told[key]["value"] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["resnet18"], "finetune"),
+        (["resnet18", "--no-pretrained"], "from-scratch"),
+        (["resnet18", "--weights", "some.safetensors"], "finetune"),
+        (["resnet18", "--no-pretrained", "--recipe", "finetune"], "finetune"),
+        (["tiny"], "tiny"),
+    ],
+    ids=" ".join,
+)
+def test_a_model_gets_the_recipe_of_its_weights(cli: Callable[..., Answer], words: list[str], wanted: str) -> None:
+    answer = cli("train", *words, "--dataset", "digits", "--dry-run", "--json")
+    assert answer.code == 0, answer.stderr
+    assert json.loads(answer.stdout)["epochs"]["origin"] == f"recipe {wanted}"

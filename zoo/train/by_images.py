@@ -16,7 +16,7 @@ FEWEST_STEPS = 16
 """Steps that an epoch should have."""
 FEWEST_UPDATES = 200
 """Steps that a run should have whose epochs nobody has counted."""
-MOST_EPOCHS = 30
+MOST_EPOCHS = 20
 """Nor does it get more epochs than these."""
 
 
