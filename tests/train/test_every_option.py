@@ -81,7 +81,8 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "clip_grad": (1e-3, {"optimizer": "sgd"}),
     "clip_mode": ("value", {"optimizer": "sgd", "clip_grad": 1e-3}),
     "accumulate": (2, {}),
-    "ema_decay": (0.0, {}),
+    # Over so few steps as in the others there is no average.
+    "ema_decay": (0.0, {"epochs": 8, "batch_size": 4}),
     "monitor": ("macro_f1", {}),
     "seed": (1, {}),
     "sampler": ("balanced", {}),

@@ -228,7 +228,7 @@ def test_a_checkpoint_holds_no_code(stopped: Run) -> None:
 
 def test_a_checkpoint_keeps_the_names_that_older_ones_have(stopped: Run) -> None:
     place = torch.load(stopped.checkpoint_file, weights_only=True)["place"]
-    assert list(place) == ["epoch", "step", "best_top1", "best_loss", "stale_epochs"]
+    assert list(place) == ["epoch", "step", "best_top1", "best_loss", "stale_epochs", "blend"]
 
 
 def test_a_finished_run_has_nothing_to_resume(cli: Callable[..., Answer], whole: Run) -> None:

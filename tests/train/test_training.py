@@ -71,7 +71,7 @@ def test_the_record_has_the_keys_that_outsiders_read(trained_run: Run) -> None:
         record
     )
     assert record["chosen"].keys() == {
-        *("device", "precision", "layout", "threads", "cache", "split_rule", "batch_size", "processes")
+        *("device", "precision", "layout", "threads", "cache", "split_rule", "batch_size", "epochs", "processes")
     }
     assert sum(record["dataset_sizes"].values()) == 1797
     assert record["licenses"]["data"] == "CC-BY-4.0"
