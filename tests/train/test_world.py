@@ -86,7 +86,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(runs: Path) -> dict[str, Any]:
     taught = {"name": "taught", "options": {**TAUGHT, "teacher": str(runs / "two")}}
     rounding = {"name": "rounding", "options": {**MACHINE, "parent": str(runs / "two"), "qat": True, "epochs": 1}}
-    return together(runs, [*ORDERS, taught, rounding])
+    fitted = {"name": "fitted", "options": {**OPTIONS, "weights": str(runs / "two/best.safetensors")}}
+    return together(runs, [*ORDERS, taught, rounding, fitted])
 
 
 def alone(catalogue: Catalogue, path: Path, **options: Any) -> Run:
@@ -118,6 +119,17 @@ def test_two_processes_train_what_one_does(
     record = json.loads((runs / "two/run.json").read_text())
     assert record["chosen"]["processes"] == 2
     assert record["metrics"]["test"]["top1"] == pytest.approx(whole.record().metrics["test"]["top1"], abs=0.006)
+
+
+@pytest.mark.slow
+def test_two_processes_begin_with_the_same_classifier(
+    catalogue: Catalogue, tmp_path: Path, runs: Path, told: dict[str, Any]
+) -> None:
+    weights = str(runs / "two/best.safetensors")
+    whole = alone(catalogue, tmp_path / "alone", **OPTIONS, weights=weights)
+    assert {rank["error"] for rank in told["fitted"]} == {""}
+    assert lines(whole.path)[0]["epoch"] == 0
+    check_equal(whole.path, runs / "fitted")
 
 
 @pytest.mark.slow

@@ -68,7 +68,8 @@ def fit(
         TrainingFailed: the loss is not finite.
     """
     plan.schedule.load_state_dict(state.schedule)
-    if plan.begins_fitted and not state.history:
+    # Runs of older versions may have no history.
+    if plan.begins_fitted and not state.history and state.epoch == state.step == 0:
         yield _begin_fitted(state, loaders, plan, after_step)
     while state.epoch < plan.epochs and not (plan.patience and state.stale_epochs >= plan.patience):
         begin, first_step = time.perf_counter(), state.step
