@@ -92,7 +92,8 @@ class TrainConfig(BaseModel):
     as epoch 0; auto: that, where the weights are pretrained and the classifier is a linear layer, else random."""
     batchnorm: Literal["batch", "frozen"] = "batch"
     """batch: norms see each batch's statistics while training, and those that ship are estimated anew from training
-    images before each validation; frozen: all keep the statistics that the weights came with."""
+    images before each validation; frozen: all keep the statistics that the weights came with. Random weights came with
+    none: theirs follow the batches."""
     freeze: Literal["", "backbone"] = ""
     """"backbone": all but the classifier stand still, the statistics of norms too."""
     unfreeze_epoch: Annotated[int, Field(ge=0)] = 0
@@ -175,6 +176,11 @@ class TrainConfig(BaseModel):
     def epoch_count(self) -> int:
         """The epochs as a number: the usual one as long as `auto` has not come to another."""
         return USUAL_EPOCHS if self.epochs == "auto" else self.epochs
+
+    @property
+    def begins_trained(self) -> bool:
+        """Whether the backbone's weights have learned something before the run."""
+        return self.pretrained or bool(self.weights) or bool(self.parent)
 
     @property
     def all_backbone_options(self) -> dict[str, Any]:

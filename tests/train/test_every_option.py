@@ -70,7 +70,6 @@ CHANGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "unfreeze_epoch": (1, {"freeze": "backbone"}),
     "probe": (True, {}),
     "head": ("probe", {}),
-    "batchnorm": ("frozen", {}),
     "drop_rate": (0.5, {}),
     "drop_path_rate": (0.5, {}),
     "loss": ("bce", {}),

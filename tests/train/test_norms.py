@@ -81,6 +81,14 @@ def test_norms_that_rest_keep_their_statistics(catalogue: Catalogue, given: dict
     assert not any("running" in name for name in rig.moved(before))
 
 
+def test_random_weights_have_no_statistics_to_keep(catalogue: Catalogue) -> None:
+    rig = make_rig(catalogue, batchnorm="frozen", pretrained=False)
+    assert not rig.plan.freezing.norms_rest
+    assert make_rig(
+        catalogue, batchnorm="frozen", pretrained=False, weights="some.safetensors"
+    ).plan.freezing.norms_rest
+
+
 def test_a_single_image_changes_nothing(catalogue: Catalogue) -> None:
     rig = make_rig(catalogue)
     images, labels = batch(8)
@@ -108,6 +116,6 @@ def test_a_run_stopped_while_it_validates_ends_in_the_same_bits(
 @pytest.mark.timeout(900)
 def test_small_runs_ship_what_they_learned() -> None:
     bench = runpy.run_path(str(ROOT / "bench" / "small.py"))
-    gaps = bench["gaps"](bench["SIBLINGS"][::3])
+    gaps = bench["gaps"](bench["SIBLINGS"][:7:3])
     assert max(gap.points for gap in gaps) <= bench["LIMIT"]
     assert all(gap.batch_top1 > 0.5 for gap in gaps)

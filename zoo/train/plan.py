@@ -151,7 +151,7 @@ def make_plan(
         freezing=Freezing(
             frozen=bool(config.freeze),
             unfreeze_epoch=config.unfreeze_epoch,
-            norms_rest=config.qat or config.batchnorm == "frozen",
+            norms_rest=config.qat or (config.batchnorm == "frozen" and config.begins_trained),
         ),
         growth=make_growth(config, preprocess.size),
         probe=config.probe,
