@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from zoo.config import TrainConfig
     from zoo.data.loader import Batch
+    from zoo.plugin import Split
     from zoo.train.loaders import Loaders
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
@@ -59,8 +60,8 @@ def fit_probe(
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Put the best linear classifier of frozen features into the model, and into its moving average.
 
-    Images are prepared as in evaluation, so that each has one feature vector, computed once and kept in memory. Several
-    processes compute their shares of them, and the first one fits.
+    Images are prepared as in evaluation, so that each has one feature vector, computed once and kept in memory. Each of
+    several processes computes all of them, in the same order, and the first one fits: a fit ends elsewhere in another.
 
     Args:
         state: Its model's classifier is replaced in place; nothing else moves.
@@ -73,8 +74,9 @@ def fit_probe(
     """
     head = classifier_of(state.model)
     assert isinstance(head, torch.nn.Linear)
-    features, labels = _features(state.model, head, _train_batches(head, loaders, plan), plan, after_batch)
-    val_features, val_labels = _features(state.model, head, loaders.val_batches(), plan, after_batch)
+    train, val = (_batches(split, loaders) for split in (_fitted(head, loaders, plan), loaders.val))
+    features, labels = _features(state.model, head, train, plan, after_batch)
+    val_features, val_labels = _features(state.model, head, val, plan, after_batch)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     best: Line | None = None
     best_score = -np.inf
@@ -95,21 +97,23 @@ def fit_probe(
     return _logits(best, features), labels
 
 
-def _train_batches(head: torch.nn.Linear, loaders: Loaders, plan: Plan) -> Iterator[Batch]:
-    """Yield this process's share of the training images: all for a probe, else as many as a beginning is worth."""
+def _fitted(head: torch.nn.Linear, loaders: Loaders, plan: Plan) -> Split:
+    """Return the training images that are taken: all for a probe, else as many as a beginning is worth."""
     train, split = loaders.train, loaders.train.split
-    if not plan.probe and (count := sample_size(head, len(split))) < len(split):
-        split = choose(split, np.sort(np.random.default_rng(train.seed).permutation(len(split))[:count]))
-    return evaluation_batches(
-        split, loaders.preprocess, workers=loaders.workers, faults=train.faults, shard=train.shard
-    )
+    if plan.probe or (count := sample_size(head, len(split))) == len(split):
+        return split
+    return choose(split, np.sort(np.random.default_rng(train.seed).permutation(len(split))[:count]))
+
+
+def _batches(split: Split, loaders: Loaders) -> Iterator[Batch]:
+    return evaluation_batches(split, loaders.preprocess, workers=loaders.workers, faults=loaders.train.faults)
 
 
 @torch.no_grad()
 def _features(
     model: torch.nn.Module, head: torch.nn.Linear, batches: Iterator[Batch], plan: Plan, after_batch: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what comes to the classifier, float32 [N, D], and the labels, of all processes."""
+    """Return what comes to the classifier, float32 [N, D], and the labels."""
     model.eval()
     found: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -120,10 +124,8 @@ def _features(
     hook = head.register_forward_pre_hook(keep)
     try:
         for images, of_images in batches:
-            # One of several processes may have no more images, and still has to be heard.
-            if len(images):
-                with plan.autocast():
-                    model(plan.to_input(images))
+            with plan.autocast():
+                model(plan.to_input(images))
             labels.append(of_images)
             after_batch()
     finally:
@@ -132,8 +134,7 @@ def _features(
         raise OptionInvalid(
             "this model's classifier takes more than one vector an image; leave --probe out, or --set head=random"
         )
-    features = np.concatenate([np.empty((0, head.in_features), np.float32), *found])
-    return plan.world.rows(features), plan.world.rows(np.concatenate(labels))
+    return np.concatenate(found), np.concatenate(labels)
 
 
 def fit_line(features: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Line:
