@@ -68,3 +68,15 @@ def test_sixty_kills_leave_no_trace(catalogue: Catalogue, tmp_path: Path, worker
     check_same(tmp_path / "run", whole)
     assert found["kills"] == 35, found
     assert found["inside_writes"] >= 5, found
+
+
+@pytest.mark.slow
+def test_kills_of_a_run_that_begins_fitted_leave_no_trace(catalogue: Catalogue, tmp_path: Path) -> None:
+    options = {**OPTIONS, "workers": 2, "epochs": 2, "checkpoint_steps": 0}
+    before = start_run(catalogue, resolve_options(catalogue, options, None, None), tmp_path / "before")
+    options |= {"weights": str(before.best_file), "checkpoint_steps": 3, "batchnorm": "frozen"}
+    whole = start_run(catalogue, resolve_options(catalogue, options, None, None), tmp_path / "whole")
+    found = kill(tmp_path, 12, 3, options)
+    assert json.loads(whole.metrics_file.read_text().splitlines()[0])["epoch"] == 0
+    check_same(tmp_path / "run", whole)
+    assert found["kills"] >= 8, found
