@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import choose
@@ -80,21 +81,23 @@ def fit_probe(
     mean, spread = features.mean(0), features.std(0) + 1e-6
     best: Line | None = None
     best_score = -np.inf
-    for strength in STRENGTHS:
-        fit = functools.partial(fit_line, (features - mean) / spread, labels, head.out_features, strength)
-        weight, bias = plan.world.by_first(fit)
-        line = weight / spread, bias - (weight / spread) @ mean
-        tally = plan.task.tally()
-        tally.add(_logits(line, val_features), plan.task.target(val_labels))
-        score = plan.task.score(tally.figures())
-        if best is None or score > best_score:
-            best, best_score = line, score
-        after_batch()
-    assert best is not None
-    _put(head, best)
-    if state.ema is not None:
-        state.ema.set(state.model)  # type: ignore[no-untyped-call]
-    return _logits(best, features), labels
+    # As many threads as a process has would give other bits in another, and a killed run other weights.
+    with threadpool_limits(1):
+        for strength in STRENGTHS:
+            fit = functools.partial(fit_line, (features - mean) / spread, labels, head.out_features, strength)
+            weight, bias = plan.world.by_first(fit)
+            line = weight / spread, bias - (weight / spread) @ mean
+            tally = plan.task.tally()
+            tally.add(_logits(line, val_features), plan.task.target(val_labels))
+            score = plan.task.score(tally.figures())
+            if best is None or score > best_score:
+                best, best_score = line, score
+            after_batch()
+        assert best is not None
+        _put(head, best)
+        if state.ema is not None:
+            state.ema.set(state.model)  # type: ignore[no-untyped-call]
+        return _logits(best, features), labels
 
 
 def _fitted(head: torch.nn.Linear, loaders: Loaders, plan: Plan) -> Split:
