@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..conftest import Answer
 
 GIVEN: dict[str, Any] = {"model": "test_resnet", "image_size": 32, "epochs": 2, "threads": 1, "lr": 1e-4}
+GIVEN |= {"precision": "fp32"}
 
 BETWEEN: dict[str, Any] = {"monitor": "loss", "lr": 0.1, "epochs": 1, "label_smoothing": 0.0}
 

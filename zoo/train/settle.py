@@ -81,6 +81,9 @@ def _sound(modes: tuple[Mode, ...], trial: Trial) -> tuple[Mode, ...]:
 def _mode(parts: Parts, config: TrainConfig, note: Callable[[str], None]) -> Mode:
     trial, train = _trial(parts), parts.loaders.train
     modes = _sound(possible_modes(config, trial.device), trial)
+    if config.probe:
+        # Features are computed once, and rounded ones would be learned that no device computes.
+        modes = tuple(mode for mode in modes if mode.precision == "fp32") or modes
     # A short run takes what the rule says even if something else is remembered: its bits should not depend on
     # whether a longer one went before.
     rounds = rounds_for(modes, _epochs(config, len(train.split), train.batch_size) * len(train))
