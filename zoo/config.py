@@ -86,7 +86,7 @@ class TrainConfig(BaseModel):
     decay_rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """What schedules step and plateau multiply the rate by."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Epochs in which the learning rate rises from a hundredth to its peak."""
+    """Epochs in which the learning rate rises from a hundredth to its peak, half of the run at most."""
     head: Literal["auto", "random", "probe"] = "auto"
     """What the classifier is before the first epoch; probe: what `probe` would fit to the backbone's features, measured
     as epoch 0; auto: that, where the weights are pretrained and the classifier is a linear layer, else random."""

@@ -84,7 +84,8 @@ def _stand_in(lr: float) -> torch.optim.Optimizer:
 
 
 def _warmup(config: TrainConfig, updates: int, updates_per_epoch: int) -> int:
-    return min(round(config.warmup_epochs * updates_per_epoch), updates - 1)
+    # A recipe for a hundred epochs has a warm-up that would outlast a run of three.
+    return min(round(config.warmup_epochs * updates_per_epoch), updates // 2)
 
 
 def _cosine(config: TrainConfig, updates: int, updates_per_epoch: int) -> Scheduler:
