@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GIVEN: dict[str, Any] = {"model": "test_resnet", "image_size": 32, "epochs": 2, "threads": 1, "lr": 1e-4}
 GIVEN |= {"precision": "fp32"}
 
-BETWEEN: dict[str, Any] = {"monitor": "loss", "lr": 0.1, "epochs": 1, "label_smoothing": 0.0}
+BETWEEN: dict[str, Any] = {"monitor": "loss", "lr": 1e-3, "epochs": 3, "label_smoothing": 0.0}
 
 
 @pytest.fixture(scope="module")
