@@ -27,13 +27,9 @@ SHARES = (0.75, 0.5, 0.25)
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """Weights on the way, and what they come to."""
+    """Weights on the way, and whether they are the best so far."""
 
-    share: float
-    """Of the last epoch in them; the rest is the beginning's."""
     model: torch.nn.Module
-    val: dict[str, float]
-    """As of an epoch."""
     best: bool
 
 
@@ -56,7 +52,7 @@ def blends(state: TrainState, loaders: Loaders, plan: Plan, after_batch: Callabl
         best = state.judge(plan.task.score(val), val["loss"])
         if best:
             state.blend = share
-        yield Blend(share=share, model=model, val=val, best=best)
+        yield Blend(model=model, best=best)
 
 
 def between(

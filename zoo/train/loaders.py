@@ -24,6 +24,12 @@ class Loaders:
     preprocess: Preprocess
     workers: int
 
+    def whole(self, split: Split, batch_size: int = 64) -> Iterator[Batch]:
+        """Yield all of a split in every process, prepared as in evaluation; broken images are left out and noted."""
+        return evaluation_batches(
+            split, self.preprocess, batch_size=batch_size, workers=self.workers, faults=self.train.faults
+        )
+
     def val_batches(self) -> Iterator[Batch]:
         """Yield this process's share of the validation split; broken images are left out, and noted with training's."""
         return evaluation_batches(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import choose
 
 if TYPE_CHECKING:
@@ -51,11 +50,7 @@ def estimate_norms(state: TrainState, loaders: Loaders, plan: Plan) -> None:
         norm.train()
     # Of equal size, as the mean takes them alike, and never of a single image, which has no variance.
     size = -(-len(places) // -(-len(places) // BATCH))
-    train = loaders.train
-    some = choose(train.split, places)
-    for images, _ in evaluation_batches(
-        some, loaders.preprocess, batch_size=size, workers=loaders.workers, faults=train.faults
-    ):
+    for images, _ in loaders.whole(choose(loaders.train.split, places), size):
         if len(images) > 1:
             with plan.autocast():
                 model(plan.to_input(images))

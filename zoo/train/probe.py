@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import choose
 from zoo.errors import OptionInvalid
 from zoo.train.freeze import classifier_of
@@ -75,9 +74,9 @@ def fit_probe(
     """
     head = classifier_of(state.model)
     assert isinstance(head, torch.nn.Linear)
-    train, val = (_batches(split, loaders) for split in (_fitted(head, loaders, plan), loaders.val))
+    train = loaders.whole(_fitted(head, loaders, plan))
     features, labels = _features(state.model, head, train, plan, after_batch)
-    val_features, val_labels = _features(state.model, head, val, plan, after_batch)
+    val_features, val_labels = _features(state.model, head, loaders.whole(loaders.val), plan, after_batch)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     best: Line | None = None
     best_score = -np.inf
@@ -106,10 +105,6 @@ def _fitted(head: torch.nn.Linear, loaders: Loaders, plan: Plan) -> Split:
     if plan.probe or (count := sample_size(head, len(split))) == len(split):
         return split
     return choose(split, np.sort(np.random.default_rng(train.seed).permutation(len(split))[:count]))
-
-
-def _batches(split: Split, loaders: Loaders) -> Iterator[Batch]:
-    return evaluation_batches(split, loaders.preprocess, workers=loaders.workers, faults=loaders.train.faults)
 
 
 @torch.no_grad()
