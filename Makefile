@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-arm test-avx2 lint bench lock clean
+.PHONY: help setup browser demo test test-slow test-arm test-avx2 lint bench lock clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -18,6 +18,9 @@ help:  ## Show the targets
 	@touch $@
 
 setup: .venv/.installed  ## Make .venv and install everything
+
+browser:  ## Install the Chromium that the tests of pages drive (Debian and its kin, as root)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium >/dev/null; }
 
 demo: setup  ## Train on real digits, export, prove, classify: about two minutes
 	@$(BIN)/python docs/demo.py
