@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.errors import ArtifactInvalid
+from zoo.exporter import make_exporter
 from zoo.files import sha256, write_atomic, write_json
 from zoo.runtime.golden import GOLDEN
 from zoo.runtime.manifest import MANIFEST
@@ -332,9 +333,9 @@ class Artifact:
         """Check every file, then load the model file in its own runtime."""
         manifest = self.manifest()
         self.check_files(manifest)
-        exporter = self.meaning(catalogue).get("exporter", manifest.format)()
-        predictor: Predictor = exporter.open(self.path / manifest.model_file, threads=threads)
-        return predictor
+        meant = self.meaning(catalogue)
+        exporter = make_exporter(meant, meant.find("exporter", manifest.format))
+        return exporter.open(self.path / manifest.model_file, threads=threads)
 
     def golden(self) -> Golden:
         """Read the golden vectors.

@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import DuplicateName, PluginBroken, UnknownName, first_line
+from zoo.calling import blaming, guest
+from zoo.errors import ContractBroken, DuplicateName, PluginBroken, UnknownName, first_line
 from zoo.installed import OURS, Installed, Plugin, Unreadable, api_fault, installed_plugins
 from zoo.isolation.contain import contained
 from zoo.registry import ModelEntry, Registry, read_registry
@@ -128,14 +129,43 @@ class Catalogue:
 
     def family_names(self) -> list[str]:
         """Return the members of every family that can be used."""
-        return [name for _, family in self.families() for name in family.names()]
+        return [name for _, name in self.family_members()]
 
-    def families(self) -> Iterator[tuple[Plugin, BackboneFamily]]:
-        """Yield every family that can be imported; a broken one costs only its own members."""
+    def family_members(self) -> list[tuple[Plugin, str]]:
+        """Return family and name of every member; a broken family costs only its own."""
+        members: list[tuple[Plugin, str]] = []
+        for plugin, family in self._families():
+            with contextlib.suppress(PluginBroken):
+                members += [(plugin, name) for name in _names(plugin, family)]
+        return members
+
+    def families_with(self, name: str) -> list[Plugin]:
+        """Return the families that know a model by this name; a broken one knows none."""
+        found = []
+        for plugin, family in self._families():
+            with contextlib.suppress(PluginBroken):
+                found += [plugin] if family.knows(name) else []
+        return found
+
+    def family(self, plugin: Plugin) -> BackboneFamily:
+        """Import a family and make it.
+
+        Raises:
+            PluginBroken, ContractBroken: it cannot be imported or made, or is no family.
+        """
+        make = self.load(plugin)
+        with blaming(plugin):
+            family: BackboneFamily = make()
+        return guest(plugin, family, "names", "knows", "create")
+
+    def _families(self) -> Iterator[tuple[Plugin, BackboneFamily]]:
         for plugin in self.of_kind("backbone family"):
             if plugin.distribution == OURS or not _failed_before(plugin):
-                with contextlib.suppress(PluginBroken):
-                    yield plugin, self.load(plugin)()
+                try:
+                    family = self.family(plugin)
+                except (PluginBroken, ContractBroken):
+                    continue
+                yield plugin, family
 
     def _backbone_plugin(self, name: str) -> tuple[Plugin, str]:
         owner, _, short = name.rpartition("/")
@@ -145,16 +175,22 @@ class Catalogue:
         family, _, member = name.partition("/")
         if member and any(p.name == family for p in self.of_kind("backbone family")):
             plugin = self.find("backbone family", family)
-            if self.load(plugin)().knows(member):
+            if self.family(plugin).knows(member):
                 return plugin, member
-        owners = [(p, "") for p in own] + [(p, name) for p, family in self.families() if family.knows(name)]
+        owners = [(p, "") for p in own] + [(p, name) for p in self.families_with(name)]
         preferred = [pair for pair in owners if pair[0].distribution == self.preferred.get("backbone")]
         owners = preferred if len(owners) > 1 and preferred else owners
         if not owners:
-            raise UnknownName(self._unknown("model", name, self.model_names()))
+            raise UnknownName(self._unknown("model", name, self.model_names()) + self._perhaps_in_a_broken_family())
         if len(owners) > 1:
             raise DuplicateName(_claimed("model", name, [plugin for plugin, _ in owners]))
         return owners[0]
+
+    def _perhaps_in_a_broken_family(self) -> str:
+        broken = {p.name for p in self.of_kind("backbone family")} - {p.name for p, _ in self.family_members()}
+        if not broken:
+            return ""
+        return f"; the family {' and '.join(sorted(broken))} gives no names, `zoo plugin list --check` may tell why"
 
     def _unknown(self, kind: str, name: str, known: list[str]) -> str:
         install = self.registry.install_line(kind, name)
@@ -163,6 +199,14 @@ class Catalogue:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"`zoo list {kind}s` shows what there is"
         return f"no {kind} is named {name!r}; {hint}"
+
+
+def _names(plugin: Plugin, family: BackboneFamily) -> list[str]:
+    with blaming(plugin):
+        names = [*family.names()]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("names() must give texts")
+    return names
 
 
 def _try_apart(plugin: Plugin) -> None:

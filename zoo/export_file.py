@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from zoo.artifact import Artifact
-from zoo.errors import ContractBroken, EnvironmentBroken, PluginBroken, ZooError, first_line
+from zoo.calling import blaming
+from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export_job import ExportSpec, checked
 from zoo.files import scratch_folder, sha256
 from zoo.installed import OURS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.export_job import Job
-    from zoo.plugin import Predictor
+    from zoo.plugin import Exporter, Predictor
     from zoo.trained import Trained
 
 YARDSTICK = f"{OURS}/onnx"
@@ -55,21 +56,20 @@ def write_model(trained: Trained, job: Job, folder: Path, **more: Any) -> tuple[
         seed=trained.record.seed,
         **more,
     )
+    with blaming(job.plugin, f"on {trained.record.model}"):
+        made = _written(job.exporter, request, out)
+    if not out.is_file():
+        raise ContractBroken(f"exporter {job.name!r} did not write {out.name}")
+    return out, _told(made, job.name)
+
+
+def _written(exporter: Exporter, request: ExportRequest, out: Path) -> Made | None:
     try:
-        made = job.exporter.export(request, out)
-    except (ZooError, KeyboardInterrupt):
-        raise
+        return exporter.export(request, out)
     except OSError as exc:
         raise EnvironmentBroken(
             f"cannot write {out}: {exc.strerror or exc}; free space or choose another place"
         ) from exc
-    except Exception as exc:
-        raise PluginBroken(
-            f"exporter {job.name!r} failed on {trained.record.model}: {first_line(exc)}; nothing was kept"
-        ) from exc
-    if not out.is_file():
-        raise ContractBroken(f"exporter {job.name!r} did not write {out.name}")
-    return out, _told(made, job.name)
 
 
 def _told(made: Made | None, exporter: str) -> Made:

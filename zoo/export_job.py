@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OptionInvalid, UnknownName
+from zoo.exporter import make_exporter
 from zoo.options import check, exporter_options
 from zoo.verify import DEFAULT_MIN_SPEEDUP, Budget
 
@@ -90,7 +91,7 @@ def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
         UnknownName, OptionInvalid: a name, precision or option that there is not, or that does not go with another.
     """
     plugin = catalogue.find("exporter", spec.format)
-    exporter: Exporter = catalogue.load(plugin)()
+    exporter = make_exporter(catalogue, plugin)
     target = catalogue.target(spec.target)
     usual = target.precision if target.precision in exporter.precisions else exporter.precisions[0]
     precision = spec.precision or usual

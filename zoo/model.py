@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid, PluginBroken, ZooError
+from zoo.calling import blaming
+from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid
 from zoo.options import OFFERED_BY_ZOO, check, options_of
 from zoo.preprocess import Preprocess
 
@@ -51,13 +52,12 @@ def build_backbone(
     owner = f"model {choice.name!r}"
     for name in RESERVED & request.options.keys():
         raise OptionInvalid(f"{name} is no option of {owner}; `zoo train --help` lists what sets it")
-    plugin = catalogue.load(choice.plugin)
-    try:
-        backbone = _family_member(plugin, choice, request) if choice.member else _plain(plugin, choice, request)
-    except (ZooError, KeyboardInterrupt):
-        raise
-    except Exception as exc:
-        raise PluginBroken(f"{owner} from {choice.plugin.owner} failed: {type(exc).__name__}: {exc}") from exc
+    with blaming(choice.plugin, f"to make {owner}"):
+        backbone = (
+            _family_member(catalogue.family(choice.plugin), choice, request)
+            if choice.member
+            else _plain(catalogue.load(choice.plugin), choice, request)
+        )
     cfg = getattr(backbone, "pretrained_cfg", {})
     preprocess = Preprocess.from_pretrained_cfg(cfg, image_size=request.image_size or None)
     _check_contract(backbone, preprocess, request.num_classes, owner)
@@ -69,10 +69,8 @@ def parameter_count(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _family_member(
-    make_family: Callable[[], BackboneFamily], choice: BackboneChoice, request: BackboneRequest
-) -> torch.nn.Module:
-    return make_family().create(
+def _family_member(family: BackboneFamily, choice: BackboneChoice, request: BackboneRequest) -> torch.nn.Module:
+    return family.create(
         choice.member,
         request.num_classes,
         pretrained=request.pretrained,

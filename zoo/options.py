@@ -61,7 +61,7 @@ def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> A
 def exporter_options(exporter: object) -> dict[str, Option]:
     """Return what `export_options()` of an exporter tells, typed by its defaults; none if it has no such method."""
     declared: Mapping[str, object] = getattr(exporter, "export_options", dict)()
-    helps = option_helps(inspect.getdoc(type(exporter)) or "")
+    helps = option_helps(inspect.getdoc(exporter) or "")
     return {name: Option(name, type(default), default, helps.get(name, "")) for name, default in declared.items()}
 
 

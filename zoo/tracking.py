@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import OptionInvalid, PluginBroken, ZooError, first_line
+from zoo.calling import blaming
+from zoo.errors import OptionInvalid, first_line
 from zoo.options import check, options_of
 
 if TYPE_CHECKING:
@@ -77,18 +78,14 @@ def check_trackers(
 
 
 def _maker(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> Callable[[], Tracker]:
-    make = catalogue.get("tracker", name)
+    plugin = catalogue.find("tracker", name)
+    make = catalogue.load(plugin)
     own = {k.removeprefix(f"{name}."): v for k, v in options.items() if k.startswith(f"{name}.") or "." not in k}
     checked = check(own, options_of(make), f"tracker {name!r}")
 
     def make_one() -> Tracker:
-        try:
+        with blaming(plugin):
             tracker: Tracker = make(**checked)
-        except (ZooError, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            reason = f"{type(exc).__name__}: {first_line(exc)}"
-            raise PluginBroken(f"tracker {name!r} cannot be made: {reason}; mend that, or leave --tracker out") from exc
         return tracker
 
     return make_one

@@ -1,4 +1,4 @@
-"""The names of timm's models: exact, cheap, and never stopped by a cache that is out of order."""
+"""The names of timm's models: exact, and cheap."""
 
 import subprocess
 import sys
@@ -9,17 +9,6 @@ import pytest
 
 from zoo_plugins import timm_names
 from zoo_plugins.timm_family import TimmFamily
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def cache_in(home: Path) -> Path:
-    (cache,) = home.glob("timm-*.json")
-    return cache
 
 
 def test_the_names_are_those_that_timm_lists_itself() -> None:
@@ -40,55 +29,6 @@ def test_listing_imports_neither_timm_nor_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def test_a_second_reading_takes_the_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = timm_names.read_names()
-    assert [file.name for file in home.iterdir()] == [cache_in(home).name]
-    monkeypatch.setattr(timm_names, "scan", lambda models: pytest.fail("scanned again"))
-    assert timm_names.read_names() == first
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"fingerprint": 1, "architectures": [1], "renamed": {}}', "\udcff", "[" * 100_000]
-)
-def test_a_broken_cache_is_read_past_and_mended(home: Path, content: str) -> None:
-    first = timm_names.read_names()
-    good = cache_in(home).read_text()
-    cache_in(home).write_text(content, errors="surrogateescape")
-    assert timm_names.read_names() == first
-    assert cache_in(home).read_text() == good
-
-
-def test_a_cache_of_the_right_shape_with_wrong_types_is_read_past(home: Path) -> None:
-    first = timm_names.read_names()
-    good = cache_in(home).read_text()
-    for old, new in (('"architectures": [', '"architectures": [3, '), ('"renamed": {', '"renamed": 3, "x": {')):
-        cache_in(home).write_text(good.replace(old, new))
-        assert timm_names.read_names() == first
-
-
-def test_a_cache_of_another_timm_is_not_taken(home: Path) -> None:
-    first = timm_names.read_names()
-    cache_in(home).write_text(
-        cache_in(home).read_text().replace('"fingerprint": "', '"fingerprint": "x').replace("resnet18", "r")
-    )
-    assert timm_names.read_names() == first
-
-
-def test_a_place_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "file" / "below"))
-    assert "resnet18" in timm_names.read_names().architectures
-
-
-def test_a_full_disk_leaves_no_half_written_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("json.dump", full)
-    assert "resnet18" in timm_names.read_names().architectures
-    assert list(home.iterdir()) == []
 
 
 def test_without_timm_there_are_no_names(monkeypatch: pytest.MonkeyPatch) -> None:

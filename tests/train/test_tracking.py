@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from zoo.errors import OptionInvalid, PluginBroken
+from zoo.installed import Plugin
 from zoo.tracking import Trackers, check_trackers, make_trackers
 
 if TYPE_CHECKING:
@@ -48,9 +50,13 @@ class Fake:
     def __init__(self, **makers: Any) -> None:
         self.makers = makers
 
-    def get(self, kind: str, name: str) -> Any:
-        assert kind == "tracker"
-        return self.makers[name]
+    def find(self, kind: str, name: str) -> Plugin:
+        point = importlib.metadata.EntryPoint(name, "strangers:make", f"zoo.{kind}s")
+        return Plugin(kind, name, "strangers", "1.0", point)
+
+    def load(self, plugin: Plugin) -> Any:
+        assert plugin.kind == "tracker"
+        return self.makers[plugin.name]
 
 
 def maker(*, address: str = "", retries: int = 3) -> Tracker:
@@ -116,8 +122,7 @@ def test_one_that_cannot_be_made_is_told_in_one_line() -> None:
     def broken() -> Tracker:
         raise ImportError("no module named wandb\nat all")
 
-    with pytest.raises(
-        PluginBroken, match="tracker 'one' cannot be made: ImportError: no module named wandb"
-    ) as caught:
+    line = "tracker 'one' from strangers 1.0 failed: ImportError: no module named wandb; "
+    with pytest.raises(PluginBroken, match=line) as caught:
         make_trackers(cast("Any", Fake(one=broken)), ("one",), {}, lambda text: None)
     assert "\n" not in str(caught.value)

@@ -94,7 +94,7 @@ def _check_free(catalogue: Catalogue, name: str, kind: str) -> None:
     owners = [p.owner for p in catalogue.of_kind(kind) if p.name == name]
     if kind == "backbone":
         owners += ["registry.toml"] if name in catalogue.registry.models else []
-        owners += [plugin.owner for plugin, family in catalogue.families() if family.knows(name)]
+        owners += [plugin.owner for plugin in catalogue.families_with(name)]
     if owners:
         raise DuplicateName(f"{kind} {name!r} is there already, from {' and '.join(owners)}; choose another name")
     distribution = f"zoo-plugin-{name}"

@@ -105,10 +105,7 @@ def _models(catalogue: Catalogue) -> list[Row]:
     plugins = [{"name": p.name, "source": p.distribution} for p in catalogue.of_kind("backbone")]
     known = set(catalogue.registry.models)
     families = [
-        {"name": name, "source": plugin.name}
-        for plugin, family in catalogue.families()
-        for name in family.names()
-        if name not in known
+        {"name": name, "source": plugin.name} for plugin, name in catalogue.family_members() if name not in known
     ]
     return [*named, *plugins, *families]
 

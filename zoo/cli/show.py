@@ -99,6 +99,7 @@ def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
 
 
 def _plugin(catalogue: Catalogue, kind: Thing, name: str) -> dict[str, Any]:
+    from zoo.exporter import make_exporter
     from zoo.options import exporter_options, options_of
 
     entry = catalogue.registry.datasets.get(name) if kind is Thing.dataset else None
@@ -106,9 +107,11 @@ def _plugin(catalogue: Catalogue, kind: Thing, name: str) -> dict[str, Any]:
     loaded = catalogue.load(plugin)
     facts = _origin(plugin) | {"about": _about(loaded)}
     if kind is Thing.exporter:
-        exporter = loaded()
+        exporter = make_exporter(catalogue, plugin)
         facts |= {"suffix": exporter.suffix, "precisions": ", ".join(exporter.precisions)}
-    options = exporter_options(loaded()) if kind is Thing.exporter else options_of(loaded)
+        options = exporter_options(exporter)
+    else:
+        options = options_of(loaded)
     if entry:
         facts |= {
             key: value for key, value in vars(entry).items() if value and key not in ("plugin", "options", "install")

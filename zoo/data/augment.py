@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import PluginBroken, ZooError, first_line
+import numpy as np
+
+from zoo.calling import blaming, guest
+from zoo.errors import ContractBroken
 from zoo.installed import OURS
 from zoo.options import check, options_of
+from zoo.plugin import CropsFirst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import random
+    from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
     from zoo.installed import Plugin
 
 FILE_PLUGIN = f"{OURS}/file"
 """The plugin that `--augment FILE` is short for."""
+
+
+class _Guarded:
+    """A stranger's augmentation: what it raises, and what it returns amiss, is told as its plugin's fault."""
+
+    def __init__(self, plugin: Plugin, made: Any, size: tuple[int, int]) -> None:
+        self._plugin = plugin
+        self._made = made
+        self._shape = (*size, 3)
+
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
+        with blaming(self._plugin):
+            self._made.set_random_state(random_generator, py_random)
+
+    def __call__(self, *, image: np.ndarray) -> dict[str, np.ndarray]:
+        with blaming(self._plugin):
+            result = self._made(image=image)
+        return self._checked(result)
+
+    def _checked(self, result: object) -> dict[str, np.ndarray]:
+        pixels = result.get("image") if isinstance(result, Mapping) else None
+        if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == self._shape:
+            return {"image": pixels}
+        got = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(result).__name__
+        raise ContractBroken(
+            f"augmentation {self._plugin.name!r} from {self._plugin.owner} returned {got}, expected a dictionary "
+            f"with uint8 {list(self._shape)} at 'image'; mend that package, or do without it"
+        )
+
+
+class _GuardedCropsFirst(_Guarded):
+    """The same for one that chooses its crop first."""
+
+    def choose_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        with blaming(self._plugin):
+            top, left, bottom, right = self._made.choose_crop(height, width)
+        return top, left, bottom, right
+
+    def finish(self, *, image: np.ndarray, out: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        with blaming(self._plugin):
+            result = self._made.finish(image=image, out=out)
+        return self._checked(result)
 
 
 def find_augmentation(catalogue: Catalogue, name: str) -> Plugin:
@@ -39,13 +87,11 @@ def augmentation_maker(
     checked = check(given, options_of(make), f"augmentation {name!r}")
 
     def make_one() -> Any:
-        try:
-            return make(*size, **checked)
-        except (ZooError, KeyboardInterrupt):
-            raise
-        except Exception as exc:
-            reason = f"{type(exc).__name__}: {first_line(exc)}"
-            raise PluginBroken(f"augmentation {name!r} from {plugin.owner} failed: {reason}") from exc
+        with blaming(plugin):
+            made = make(*size, **checked)
+        guest(plugin, made, "__call__", "set_random_state")
+        kind = _GuardedCropsFirst if isinstance(made, CropsFirst) else _Guarded
+        return kind(plugin, made, size)
 
     return make_one
 

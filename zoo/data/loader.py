@@ -19,7 +19,7 @@ from zoo.data.cache import Prepared
 from zoo.data.decode import to_part, to_rgb
 from zoo.data.faults import Faults
 from zoo.data.order import occurrences, shuffled
-from zoo.errors import ContractBroken, DatasetInvalid, ImageUnreadable
+from zoo.errors import DatasetInvalid, ImageUnreadable
 from zoo.plugin import CropsFirst
 
 if TYPE_CHECKING:
@@ -126,9 +126,6 @@ class TrainLoader:
         used = []
         for out, sample in zip(pixels, samples, strict=False):
             image, index = sampler.draw(out, *sample)
-            if image.dtype != np.uint8 or image.shape != pixels.shape[1:]:
-                got, wanted = list(image.shape), list(pixels.shape[1:])
-                raise ContractBroken(f"the augmentation returned {image.dtype} {got}, expected uint8 {wanted}")
             # Not even a view of it will do: it may be mirrored.
             if image is not out:
                 out[:] = image

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from zoo.errors import ContractBroken, DatasetInvalid, PluginBroken, ZooError
+from zoo.calling import blaming, failed, guest
+from zoo.errors import ContractBroken, DatasetInvalid
 from zoo.home import zoo_home
 from zoo.installed import OURS
 from zoo.options import check, options_of
-from zoo.plugin import Dataset, Split
+from zoo.plugin import Dataset, Image, Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,44 @@ PATTERN = re.compile(r"[*?\[{]")
 """What several files are written with."""
 FOLDER_PLUGIN = f"{OURS}/folder"
 """The plugin that `--dataset ./some/dir` is short for."""
+
+
+class GuestImages(Sequence["Image"]):
+    """A stranger's images, perhaps lazy: one that cannot be had is told by its number, and whose it is."""
+
+    def __init__(self, plugin: Plugin, images: Sequence[Image], split: str) -> None:
+        self._plugin = plugin
+        self._images = images
+        self._split = split
+        with blaming(plugin, f"at the number of images of {split}"):
+            self._count = len(images)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | Sequence[Image]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._count))]
+        # Python's own protocol of sequences: whoever walks through them waits for it.
+        place = range(self._count)[index]
+        with blaming(self._plugin, f"at image {place} of {self._split}"):
+            image = self._images[place]
+        if not isinstance(image, Path | bytes | np.ndarray):
+            raise ContractBroken(
+                f"{failed(self._plugin, f'at image {place} of {self._split}')}: it gives a {type(image).__name__}, "
+                "not a Path, bytes or a numpy array; mend that package, or do without it"
+            )
+        return image
+
+    def __getattr__(self, name: str) -> Any:
+        # The optional `byte_sizes` and `name` exist where the stranger's sequence has them.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(guest(self._plugin, self._images), name)
 
 
 def locate(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> tuple[Plugin, dict[str, Any]]:
@@ -47,18 +88,14 @@ def open_dataset(catalogue: Catalogue, name: str, options: Mapping[str, Any]) ->
 
     Raises:
         ContractBroken: the plugin described something that is no dataset; the clause is named.
-        PluginBroken: the plugin raised something that is no ZooError.
+        PluginBroken: the plugin raised something that is no ZooError; its images may do so later.
     """
     plugin, checked = locate(catalogue, name, options)
     prepare = catalogue.load(plugin)
     root = zoo_home() / "datasets" / plugin.name
-    try:
+    with blaming(plugin):
         dataset = prepare(root, **checked)
-    except (ZooError, KeyboardInterrupt):
-        raise
-    except Exception as exc:
-        raise PluginBroken(f"dataset {name!r} from {plugin.owner} failed: {type(exc).__name__}: {exc}") from exc
-    return _checked(dataset, f"dataset {name!r} from {plugin.owner}")
+    return _guarded(_checked(dataset, f"dataset {name!r} from {plugin.owner}"), plugin)
 
 
 def lasting_name(catalogue: Catalogue, name: str) -> str:
@@ -102,6 +139,16 @@ def _is_path(catalogue: Catalogue, name: str) -> bool:
 
 def _looks_like_path(name: str) -> bool:
     return name.startswith((".", "~", os.sep)) or Path(name).is_absolute() or (os.sep in name and Path(name).is_dir())
+
+
+def _guarded(dataset: Dataset, plugin: Plugin) -> Dataset:
+    """Return the same dataset, whose lazy images blame the plugin for what goes wrong when they are asked for."""
+    splits = {
+        name: replace(split, images=GuestImages(plugin, split.images, name))
+        for name, split in dataset.splits.items()
+        if not isinstance(split.images, list | tuple)
+    }
+    return replace(dataset, splits={**dataset.splits, **splits})
 
 
 def _checked(dataset: object, owner: str) -> Dataset:

@@ -1,4 +1,4 @@
-"""What runs in the process of its own: import one plugin, under a watch, and write down what happened.
+"""What runs in the process of its own: import one plugin, ask it a first question, and write down how it went.
 
 Started by path, so it imports nothing of zoo but its neighbour, and nothing beside the standard library.
 """
@@ -178,14 +178,23 @@ def write(report: Path, reason: str, effects: list[str]) -> None:
     report.write_text(json.dumps({"reason": reason, "effects": effects}))
 
 
-def why(exc: BaseException) -> str:
-    """Return what an exception at import says, in one line."""
+def why(exc: BaseException, when: str) -> str:
+    """Return what an exception says, in one line."""
     if isinstance(exc, SystemExit):
-        return f"ends the program at import (SystemExit {exc.code})"
+        return f"ends the program {when} (SystemExit {exc.code})"
     if isinstance(exc, ModuleNotFoundError) and exc.name:
         return f"needs {exc.name}, which is not installed; run `pip install {exc.name.partition('.')[0]}`"
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return f"raises {type(exc).__name__} at import: {lines[0]}" if lines else f"raises {type(exc).__name__} at import"
+    return f"raises {type(exc).__name__} {when}" + (f": {lines[0]}" if lines else "")
+
+
+def ask(kind: str, loaded: Any) -> None:
+    """Make what takes no arguments, and ask it what every listing and every export would ask first."""
+    if kind == "backbone family":
+        family = loaded()
+        family.knows(next(iter(family.names()), ""))
+    elif kind == "exporter":
+        loaded().precisions  # noqa: B018 - a property may raise
 
 
 def load(value: str) -> object:
@@ -197,8 +206,8 @@ def load(value: str) -> object:
     return found
 
 
-def main(value: str, path: str, report: Path) -> None:
-    """Import the plugin and write down what happened."""
+def main(value: str, kind: str, path: str, report: Path) -> None:
+    """Import the plugin, ask it a first question, and write down what happened."""
     import malformed  # type: ignore[import-not-found]  # the neighbour, by its bare name
 
     malformed.spare_libraries()
@@ -210,11 +219,13 @@ def main(value: str, path: str, report: Path) -> None:
     before = state()
     watch.start()
     watch.on = True
+    when, reason = "at import", ""
     try:
-        load(value)
-        reason = ""
+        loaded = load(value)
+        when = "when it is made or asked"
+        ask(kind, loaded)
     except BaseException as exc:
-        reason = why(exc)
+        reason = why(exc, when)
     watch.on = False
     after = state()
     # What was not loaded before is compared with how it was right after loading.
@@ -228,4 +239,4 @@ def main(value: str, path: str, report: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LONGEST_SECONDS = 60
 """Where the watch inside the process cannot see: compiled code that holds the interpreter."""
 AT_ONCE = 8
+RULES = 2
+"""Counts up when more is tried, so that older verdicts are not believed."""
 CHILD = Path(__file__).with_name("child.py")
 
 
@@ -42,7 +44,7 @@ class Verdict:
 
 def probe(plugin: Plugin) -> Verdict:
     """Import a plugin in a new process, remember what happened and return it; raises nothing."""
-    verdict = _import_apart(plugin.entry_point.value)
+    verdict = _import_apart(plugin)
     _remember(plugin, verdict)
     return verdict
 
@@ -62,11 +64,11 @@ def remembered(plugin: Plugin) -> Verdict | None:
         return None
 
 
-def _import_apart(value: str) -> Verdict:
+def _import_apart(plugin: Plugin) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="zoo-probe-") as folder:
         report = Path(folder, "report.json")
         path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
-        command = [sys.executable, str(CHILD), value, path, str(report)]
+        command = [sys.executable, str(CHILD), plugin.entry_point.value, plugin.kind, path, str(report)]
         try:
             done = subprocess.run(
                 command, capture_output=True, timeout=LONGEST_SECONDS, cwd=folder, stdin=subprocess.DEVNULL, check=False
@@ -104,6 +106,7 @@ def _memory(plugin: Plugin) -> Path:
     except (LookupError, OSError):
         source, stat = None, None
     facts = (
+        RULES,
         sys.version,
         plugin.owner,
         plugin.entry_point.value,
