@@ -60,7 +60,7 @@ def _kept(record: RunRecord) -> str:
         return ""
     if blend:
         way = f"The weights {blend:.0%} of the way from the fitted classifier to the last epoch are kept"
-        return f'<p class="faint">{way}: no epoch was better on the val images.</p>'
+        return f'<p class="faint">{way}: on the val images no epoch is better by more than one standard error.</p>'
     told = (
         f"The weights of epoch {best} are kept."
         if best

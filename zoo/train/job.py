@@ -12,7 +12,7 @@ import torch
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
 from zoo.tracking import Trackers, make_trackers
 from zoo.train.assemble import set_up
-from zoo.train.blend import blends
+from zoo.train.blend import best_blend
 from zoo.train.checkpoint import Checkpoints, read_checkpoint
 from zoo.train.finish import finish
 from zoo.train.less_memory import halved, moved, tell_if_memory_ran_out
@@ -189,16 +189,18 @@ def _epochs(job: Job) -> Iterator[EpochResult]:
 
 
 def _blend(job: Job) -> None:
-    """Keep weights on the way from the fitted classifier to the last epoch where they are better than any epoch's."""
-    state, after_batch = job.state, lambda: job.after_step(job.state)
-    for blend in blends(state, job.parts.loaders, job.plan, after_batch):
-        if blend.best and job.plan.world.first:
-            save_weights(job.run.best_file, plain_weights(blend.model.state_dict()))
-    if state.blend:
-        job.watch.note(
-            f"better on the val images than any epoch: {state.blend:.0%} of the way from the fitted classifier to the "
-            "last epoch; those weights are kept"
-        )
+    """Keep weights on the way from the fitted classifier to the last epoch where no epoch is clearly better."""
+    state = job.state
+    blend = best_blend(state, job.parts.loaders, job.plan, lambda: job.after_step(state))
+    if blend is None:
+        return
+    if job.plan.world.first:
+        save_weights(job.run.best_file, plain_weights(blend.weights))
+    state.blend, state.best_score, state.best_loss = blend.share, blend.score, blend.loss
+    job.watch.note(
+        f"the weights {blend.share:.0%} of the way from the fitted classifier to the last epoch are kept: on the val "
+        "images no epoch is better by more than one standard error"
+    )
 
 
 def _save_epoch(job: Job, result: EpochResult) -> None:
