@@ -159,10 +159,10 @@ def over(dataset: Any, workers: int) -> Pass:
 
 
 def zoo_loader(files: list[Path], workers: int, *, cached: bool, fresh: bool = False) -> Pass:
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.loader import TrainLoader
     from zoo.data.prepared import prepare
     from zoo.plugin import Dataset, Split
-    from zoo.preprocess import Preprocess
     from zoo_plugins.augmentations import standard
 
     labels = np.arange(len(files)) % 2

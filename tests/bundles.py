@@ -6,7 +6,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from zoo.bundle.make import BundleSpec, bundle_artifact
-from zoo.target import Target
+from zoo.contracts.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path

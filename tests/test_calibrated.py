@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 
 from zoo.artifact import Temperature
+from zoo.contracts.preprocess import Preprocess
+from zoo.contracts.shipped import Tempered, known_score
+from zoo.contracts.unknown import Unknown
 from zoo.errors import OptionInvalid
 from zoo.evaluate.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
 from zoo.export import ExportSpec, export_run
 from zoo.guarded import Guarded
 from zoo.labels import chosen, expected_calibration_error, logits, tempered
-from zoo.preprocess import Preprocess
 from zoo.reproof import verify_artifact
 from zoo.run import Run
 from zoo.runtime.model import Model
-from zoo.shipped import Tempered, known_score
 from zoo.trained import load_trained
-from zoo.unknown import Unknown
 from zoo.verify import Budget, findings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Artifact, Manifest
     from zoo.catalogue import Catalogue
-    from zoo.unknown import UnknownBy
+    from zoo.contracts.unknown import UnknownBy
 
     from .conftest import Answer
 

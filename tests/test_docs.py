@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -98,13 +99,15 @@ def test_the_plugins_of_the_docs_hold_their_contracts_in_fifteen_lines(tmp_path:
     assert len((empty / "runs/shades/log.csv").read_text().splitlines()) == 2
 
 
-def test_its_tree_names_every_file_of_the_core() -> None:
-    (tree,) = (b for b in blocks("text") if "registry.toml  " in b)
-    for path in (ROOT / "zoo").iterdir():
-        if path.suffix == ".py" and not path.name.startswith("__"):
-            assert path.name in tree, f"README's tree does not tell what {path.name} is for"
-    for name in re.findall(r"\w+\.py", tree):
-        assert (ROOT / "zoo" / name).is_file(), f"README's tree names {name}, which is not there"
+def test_the_trees_are_made_from_the_docstrings() -> None:
+    done = subprocess.run([sys.executable, "docs/tree.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_module_has_a_sentence_of_one_line() -> None:
+    for file in (ROOT / "zoo").rglob("*.py"):
+        doc = ast.get_docstring(ast.parse(file.read_text())) or ""
+        assert doc.partition("\n")[0].endswith((".", ":", "?")), file
 
 
 def test_the_table_of_commands_is_complete() -> None:

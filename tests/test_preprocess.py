@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.preprocess import Preprocess
+from zoo.contracts.preprocess import Preprocess
 from zoo.runtime.pixels import PixelError, decode
 
 SIZES = [(375, 500), (500, 375), (224, 224), (100, 900), (61, 47), (225, 225), (8, 8)]

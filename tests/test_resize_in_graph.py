@@ -11,6 +11,7 @@ from PIL import Image
 
 from zoo.artifact import Latency, ResizeCost
 from zoo.bench import bench_artifacts
+from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
@@ -20,7 +21,6 @@ from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run
 from zoo.plugin import Split
 from zoo.predict import predict_files
-from zoo.preprocess import Preprocess
 from zoo.reproof import verify_artifact
 from zoo.verify import RESIZE_LIMIT, Budget, findings
 

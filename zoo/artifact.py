@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zoo.contracts.unknown import UnknownBy
 from zoo.errors import ArtifactInvalid
 from zoo.exporter import make_exporter
 from zoo.files import sha256, write_atomic, write_json
 from zoo.runtime.golden import GOLDEN
 from zoo.runtime.manifest import MANIFEST
-from zoo.unknown import UnknownBy
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
 
 SCHEMA = 1
 REJECTED = ".rejected"
@@ -171,7 +171,7 @@ class UnknownOutput(_Frozen):
     """The output `unknown`, bool [N]: true where an image's score lies below the threshold."""
 
     by: UnknownBy
-    """As `zoo.unknown.Unknown` says."""
+    """As `zoo.contracts.unknown.Unknown` says."""
     threshold: float
     rate: float
     """The share of known images, in 0..1, that was allowed to be called unknown."""

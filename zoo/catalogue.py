@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.calling import blaming, guest
+from zoo.contracts.target import Target
 from zoo.errors import ContractBroken, DuplicateName, PluginBroken, UnknownName, first_line
 from zoo.installed import OURS, Installed, Plugin, Unreadable, api_fault, installed_plugins
 from zoo.isolation.contain import contained
 from zoo.registry import ModelEntry, Registry, read_registry
-from zoo.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from zoo.plugin import BackboneFamily
+    from zoo.contracts.plugins import BackboneFamily
 
 
 @dataclass(frozen=True)

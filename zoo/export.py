@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Report
     from zoo.catalogue import Catalogue
-    from zoo.plugin import Made
+    from zoo.contracts.plugins import Made
     from zoo.run import Run
     from zoo.trained import Trained
 

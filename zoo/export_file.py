@@ -11,12 +11,12 @@ from pydantic import TypeAdapter
 
 from zoo.artifact import Artifact
 from zoo.calling import blaming
+from zoo.contracts.plugins import ExportRequest, Made
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export_job import ExportSpec, checked
 from zoo.files import scratch_folder, sha256
 from zoo.installed import OURS
 from zoo.judge import Judge
-from zoo.plugin import ExportRequest, Made
 from zoo.proof import Contender
 from zoo.runtime.golden import is_coarse
 from zoo.runtime.session import OnnxPredictor
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from zoo.contracts.plugins import Exporter, Predictor
     from zoo.export_job import Job
-    from zoo.plugin import Exporter, Predictor
     from zoo.trained import Trained
 
 YARDSTICK = f"{OURS}/onnx"

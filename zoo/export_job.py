@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Pruning, Refusal
     from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Exporter
+    from zoo.contracts.target import Target
+    from zoo.contracts.unknown import UnknownBy
     from zoo.installed import Plugin
-    from zoo.plugin import Exporter
-    from zoo.target import Target
-    from zoo.unknown import UnknownBy
 
 
 @dataclass(frozen=True, kw_only=True)

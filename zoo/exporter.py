@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.calling import blaming, guest
+from zoo.contracts.plugins import PRECISIONS
 from zoo.errors import ContractBroken
-from zoo.plugin import PRECISIONS
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Exporter
     from zoo.installed import Plugin
-    from zoo.plugin import Exporter
 
 
 def make_exporter(catalogue: Catalogue, plugin: Plugin) -> Exporter:

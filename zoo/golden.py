@@ -15,7 +15,7 @@ from zoo.guarded import Guarded
 from zoo.verify import agree
 
 if TYPE_CHECKING:
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
     from zoo.trained import Trained
 
 GOLDEN_IMAGES = 16

@@ -10,7 +10,7 @@ import numpy as np
 from zoo.errors import first_line
 
 if TYPE_CHECKING:
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
 
 
 @dataclass

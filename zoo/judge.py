@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.contracts.plugins import Score, Split
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.score import eager
 from zoo.labels import right, thresholds_of
-from zoo.plugin import Score, Split
 from zoo.verify import agree, fidelity
 
 if TYPE_CHECKING:
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
     from zoo.trained import Trained
 
 SPLIT = "val"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo.calling import blaming
+from zoo.contracts.preprocess import Preprocess
 from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid
 from zoo.options import OFFERED_BY_ZOO, check, options_of
-from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from zoo.catalogue import BackboneChoice, Catalogue
-    from zoo.plugin import BackboneFamily
+    from zoo.contracts.plugins import BackboneFamily
 
 
 RESERVED = OFFERED_BY_ZOO | {"name", "num_classes"}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.artifact import Artifact
+from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import describe, to_rgb
 from zoo.errors import ContractBroken
 from zoo.evaluate.score import eager
 from zoo.labels import chosen, thresholds_of
-from zoo.preprocess import Preprocess
 from zoo.runtime.model import Answer
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Manifest
     from zoo.catalogue import Catalogue
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
     from zoo.run import Run, RunRecord
 
 

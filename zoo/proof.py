@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.artifact import Golden
-    from zoo.plugin import Predictor
+    from zoo.contracts.plugins import Predictor
     from zoo.trained import Trained
 
 SPLIT = "val"

@@ -10,8 +10,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from zoo.contracts.target import Target
 from zoo.errors import RegistryInvalid
-from zoo.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.config import TrainConfig
+from zoo.contracts.preprocess import Preprocess
 from zoo.errors import CheckpointInvalid, EnvironmentBroken, RunInvalid
 from zoo.files import write_json, write_text
-from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

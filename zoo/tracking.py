@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.plugin import Tracker
+    from zoo.contracts.plugins import Tracker
 
 
 class Trackers:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.config import TrainConfig
+from zoo.contracts.preprocess import Preprocess
+from zoo.contracts.unknown import Unknown
 from zoo.data.decode import to_rgb
 from zoo.data.folds import fold_of
 from zoo.data.loader import worker_count
@@ -16,8 +18,6 @@ from zoo.data.prepared import PreparedData, Recorded, prepare
 from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid
 from zoo.labels import tempered
-from zoo.preprocess import Preprocess
-from zoo.unknown import Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Trained:
 
     def ship(self, backbone: torch.nn.Module) -> tuple[torch.nn.Module, torch.nn.Module]:
         """Return the model that ships around another backbone of this run's kind, and what its logits come from."""
-        from zoo.shipped import Tempered
+        from zoo.contracts.shipped import Tempered
 
         core = Tempered(backbone, self.temperature.value).eval() if self.temperature else backbone
         return self.preprocess.wrap(core, multi_label=self.record.multi_label, unknown=self.unknown).eval(), core

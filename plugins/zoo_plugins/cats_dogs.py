@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from zoo.errors import DatasetInvalid
-from zoo.plugin import IMAGE_SUFFIXES, Dataset, Split, download, extract, image_files
+from zoo.plugin import Dataset, Split, download, extract, image_files
 
 ZOO_API = 1
 URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip"
@@ -85,7 +85,7 @@ def _refuse_other_archives(archive: Path) -> None:
         raise DatasetInvalid(f"{archive} cannot be read: {exc.strerror or exc}; check the path") from exc
     except Exception as exc:  # zipfile meets damaged files with several kinds of errors
         raise DatasetInvalid(f"{archive} is damaged, or no zip archive; fetch {URL} again") from exc
-    found = {str(name.parent) for name in names if name.suffix.lower() in IMAGE_SUFFIXES}
+    found = {str(name.parent) for name in names if name.suffix.lower() == ".jpg"}
     missing = [folder for folder in FOLDERS.values() if folder not in found]
     if missing:
         raise DatasetInvalid(f"{archive} holds no pictures in {' nor '.join(missing)}; the right one is {URL}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from zoo.bundle.make import BundleSpec, bundle_artifact
-from zoo.target import Target
+from zoo.contracts.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path

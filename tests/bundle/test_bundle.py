@@ -20,10 +20,10 @@ from zoo.bundle.make import BundleSpec, bundle_artifact, digests
 from zoo.bundle.papers import proven_with
 from zoo.bundle.sbom import sbom
 from zoo.bundle.verify import verify_bundle
+from zoo.contracts.target import Target
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.predict import predict_files
 from zoo.runtime.sums import sums_text
-from zoo.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

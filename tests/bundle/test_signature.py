@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from zoo.bundle.make import BundleSpec, bundle_artifact, digests
 from zoo.bundle.verify import verify_bundle
+from zoo.contracts.target import Target
 from zoo.errors import OptionInvalid, ProofFailed
 from zoo.runtime.measure import write_back
 from zoo.runtime.sums import sums_text
-from zoo.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from skimage import data as photos
 
+from zoo.contracts.preprocess import Preprocess
 from zoo.data.cache import Cache, choose_mode, kept_side, shrink
 from zoo.data.decode import to_part
 from zoo.data.loader import TrainLoader, evaluation_batches
 from zoo.data.prepared import PreparedData, prepare
 from zoo.plugin import Dataset, Split
-from zoo.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.contracts.preprocess import Preprocess
 from zoo.data.cache import Cache
 from zoo.data.folds import Fold, deal, fold_of
 from zoo.data.prepared import Recorded, Subset, prepare
 from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid, OptionInvalid
 from zoo.plugin import Dataset, Split
-from zoo.preprocess import Preprocess
 
 from ..conftest import make_pictures
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zoo.contracts.preprocess import Preprocess
 from zoo.data.buffers import Buffers
 from zoo.data.faults import Faults
 from zoo.data.loader import Shard, TrainLoader, evaluation_batches, in_order
 from zoo.data.order import balanced, occurrences
 from zoo.errors import DatasetInvalid, ImageUnreadable
 from zoo.plugin import Image, Split
-from zoo.preprocess import Preprocess
 
 
 def make_split(count: int = 50) -> Split:

@@ -330,7 +330,7 @@ def test_only_fp32_may_be_large(monkeypatch: pytest.MonkeyPatch, resnet: torch.n
 
 
 def test_unknown_comes_out_beside_the_probabilities(resnet: torch.nn.Module) -> None:
-    from zoo.unknown import Unknown
+    from zoo.contracts.unknown import Unknown
 
     request = make_request(resnet, "fp32")
     unknown = Unknown(by="energy", threshold=1.0)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from zoo.contracts.preprocess import Crop, Interpolation
     from zoo.plugin import Predictor
-    from zoo.preprocess import Crop, Interpolation
 
 EXPORTER = OnnxExporter()
 ORIENTATION = 0x0112

@@ -197,5 +197,6 @@ def test_without_timm_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_a_broken_timm_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert family.names()
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     assert "timm cannot be imported" in refused(EnvironmentBroken, "test_resnet")

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from zoo.artifact import Golden, Latency, Manifest, Report, Tensor, checksums, write_golden, write_manifest
-from zoo.preprocess import Preprocess
+from zoo.contracts.preprocess import Preprocess
 from zoo.runtime.session import OnnxPredictor
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.config import TrainConfig
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.preprocess import Preprocess
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
 

@@ -10,8 +10,8 @@ import torch
 from timm.models.resnet import ResNet
 
 from zoo.cli.train import resolve_options
+from zoo.contracts.preprocess import Preprocess
 from zoo.errors import Interrupted, TrainingFailed
-from zoo.preprocess import Preprocess
 from zoo.run import Run
 from zoo.train import batch_size as sizes
 from zoo.train import settle as settling

@@ -10,8 +10,8 @@ import torch
 
 from zoo.cli.train import resolve_options
 from zoo.config import TrainConfig
+from zoo.contracts.preprocess import Preprocess
 from zoo.errors import OptionInvalid
-from zoo.preprocess import Preprocess
 from zoo.train import settle as settling
 from zoo.train import timing
 from zoo.train.choose import choose

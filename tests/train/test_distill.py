@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from zoo.cli.train import resolve_options
+from zoo.contracts.preprocess import Preprocess
+from zoo.contracts.shipped import Normalise
 from zoo.data import source
 from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import PreparedData
 from zoo.errors import Interrupted, LicenseRefused, OptionInvalid
 from zoo.files import sha256
 from zoo.plugin import Dataset, Split
-from zoo.preprocess import Preprocess
 from zoo.run import Run
-from zoo.shipped import Normalise
 from zoo.train import parts
 from zoo.train.choose import choose
 from zoo.train.distill import Distillation, divergence, make_distillation

@@ -13,10 +13,10 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from zoo.cli.train import resolve_options
+from zoo.contracts.shipped import Normalise
 from zoo.data.loader import evaluation_batches
 from zoo.errors import Interrupted
 from zoo.run import Run
-from zoo.shipped import Normalise
 from zoo.train.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.artifact import Manifest
-    from zoo.target import Target
+    from zoo.contracts.target import Target
 
 RUNTIME = "onnxruntime-web"
 """`runtime` of the targets that get a page, and the package's name on npm."""

@@ -11,7 +11,7 @@ from zoo.runtime.session import SUFFIX
 
 if TYPE_CHECKING:
     from zoo.artifact import Artifact, Manifest
-    from zoo.target import Target
+    from zoo.contracts.target import Target
 
 LOAD = """
 import json, sys

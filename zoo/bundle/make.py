@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.artifact import Artifact, Manifest
-    from zoo.target import Target
+    from zoo.contracts.target import Target
 
 MOST_LETTERS = 40
 """Of a run's name in that of its bundle: a tar header has room for 100 in a path."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.calling import blaming, guest
+from zoo.contracts.plugins import CropsFirst
 from zoo.errors import ContractBroken
 from zoo.installed import OURS
 from zoo.options import check, options_of
-from zoo.plugin import CropsFirst
 
 if TYPE_CHECKING:
     import random

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
+from zoo.contracts.plugins import Split
 from zoo.data.budget import Budget
 from zoo.data.decode import to_part, to_rgb
 from zoo.data.prepared import Subset
 from zoo.data.store import PixelStore
 from zoo.errors import EnvironmentBroken
 from zoo.home import zoo_home
-from zoo.plugin import Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from zoo.contracts.plugins import Image
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
-    from zoo.plugin import Image
-    from zoo.preprocess import Preprocess
 
 Mode = Literal["off", "ram", "disk"]
 Asked = Literal["auto", "off", "ram", "disk"]

@@ -14,8 +14,8 @@ from zoo.runtime.pixels import PixelError, decode, read_file
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from zoo.contracts.plugins import Image
     from zoo.data.jpeg import Box
-    from zoo.plugin import Image
 
 
 def to_rgb(image: Image) -> np.ndarray:

@@ -10,8 +10,8 @@ from zoo.data.screen import MAX_BROKEN_SHARE, refuse_if_too_many
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from zoo.contracts.plugins import Image
     from zoo.errors import ImageUnreadable
-    from zoo.plugin import Image
 
 
 class Faults:

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from zoo.contracts.plugins import CropsFirst
 from zoo.data.buffers import Buffers
 from zoo.data.cache import Prepared
 from zoo.data.decode import to_part, to_rgb
 from zoo.data.faults import Faults
 from zoo.data.order import occurrences, shuffled
 from zoo.errors import DatasetInvalid, ImageUnreadable
-from zoo.plugin import CropsFirst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from zoo.contracts.plugins import Image, Split
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.buffers import Allocate
     from zoo.data.order import Order
-    from zoo.plugin import Image, Split
-    from zoo.preprocess import Preprocess
 
 Batch = tuple[np.ndarray, np.ndarray]
 """uint8 [n, height, width, 3], and the labels."""

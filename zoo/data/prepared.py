@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from zoo.contracts.plugins import Dataset, Image, Split
 from zoo.data.decode import describe
 from zoo.data.folds import deal
 from zoo.data.screen import MAX_BROKEN_SHARE, Look, choose_rule, lengths_of, refuse_if_too_many, screen
 from zoo.data.splits import CUTS, class_counts
 from zoo.errors import DatasetInvalid
-from zoo.plugin import Dataset, Image, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -22,8 +22,8 @@ from zoo.runtime.pixels import PixelError, read_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from zoo.contracts.plugins import Image, Split
     from zoo.data.splits import Rule
-    from zoo.plugin import Image, Split
 
 MAX_BROKEN_SHARE = 0.01
 MOST_FILES, MOST_BYTES = 50_000, 4 * 2**30

@@ -14,7 +14,7 @@ from zoo.data.splits import members_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zoo.plugin import Split
+    from zoo.contracts.plugins import Split
 
 SIDE = 128
 CAPTION = 16

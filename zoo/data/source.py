@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from zoo.calling import blaming, failed, guest
+from zoo.contracts.plugins import Dataset, Image, Split
 from zoo.errors import ContractBroken, DatasetInvalid
 from zoo.home import zoo_home
 from zoo.installed import OURS
 from zoo.options import check, options_of
-from zoo.plugin import Dataset, Image, Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

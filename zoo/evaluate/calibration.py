@@ -12,8 +12,8 @@ from zoo.evaluate.score import eager, probabilities
 from zoo.labels import expected_calibration_error, held, logits, thresholds_of
 
 if TYPE_CHECKING:
+    from zoo.contracts.unknown import UnknownBy
     from zoo.trained import Trained
-    from zoo.unknown import UnknownBy
 
 FITTED_ON = "val"
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
@@ -43,7 +43,7 @@ def tell_unknown(trained: Trained, rate: float, by: UnknownBy) -> Trained:
     """
     import torch
 
-    from zoo.shipped import known_score
+    from zoo.contracts.shipped import known_score
 
     scores = {
         name: known_score(torch.from_numpy(found), by, trained.record.multi_label).numpy()

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import TypeAdapter
 
+from zoo.contracts.plugins import Made
 from zoo.evaluate.export_plots import Mark, key, scatter, strip
 from zoo.evaluate.figures import megabytes, percent, resize_told, signed
 from zoo.evaluate.page import Markup, folded, table
-from zoo.plugin import Made
 
 if TYPE_CHECKING:
     from zoo.artifact import Latency, Manifest, Report
-    from zoo.plugin import Attempt
+    from zoo.contracts.plugins import Attempt
 
 COSTS = ("speed", "size", "s")
 IMPORTANT = ("file", "base", "chosen", "tried")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from zoo.plugin import Predictor, Split
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.plugins import Predictor, Split
+    from zoo.contracts.preprocess import Preprocess
 
 
 class Eager:

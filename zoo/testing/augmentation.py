@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.contracts.plugins import CropsFirst, Split
 from zoo.data.loader import TrainLoader
-from zoo.plugin import CropsFirst, Split
 from zoo.testing.contract import Contract, changes
 from zoo.testing.dataset import digest
 from zoo.testing.fresh import fresh, watching_writes

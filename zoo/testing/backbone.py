@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from zoo.catalogue import Catalogue
+from zoo.contracts.preprocess import Preprocess
 from zoo.model import BackboneRequest, build_backbone
-from zoo.plugin import Preprocess
 from zoo.testing.contract import Contract, changes
 from zoo.testing.fresh import fresh, watching_writes
 

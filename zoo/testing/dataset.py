@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from zoo.plugin import Dataset, Split
+from zoo.contracts.plugins import Dataset, Split
 from zoo.testing.contract import Contract, changes
 from zoo.testing.fresh import Outcome, fresh, listing_backwards, watching_writes
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.contracts.plugins import PRECISIONS, Exporter, ExportRequest
 from zoo.errors import ExportUnsupported, ZooError
 from zoo.options import exporter_options
-from zoo.plugin import PRECISIONS, Exporter, ExportRequest
 from zoo.testing.contract import Contract, changes, error_of, one_line, restored
 from zoo.testing.fresh import fresh, watching_writes
 from zoo.testing.requests import (

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.artifact import Artifact
-    from zoo.plugin import Dataset
+    from zoo.contracts.plugins import Dataset
     from zoo.run import Run
 
 
@@ -35,7 +35,7 @@ def zoo_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def zoo_dataset() -> Dataset:
     """A dataset of 60 pictures in four classes, all in train."""
-    from zoo.plugin import Dataset, Split
+    from zoo.contracts.plugins import Dataset, Split
     from zoo.testing.toys import CLASSES, pictures
 
     images, labels = pictures(60)

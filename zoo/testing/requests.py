@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.plugin import ExportRequest, Preprocess, Target, Unknown
+from zoo.contracts.plugins import ExportRequest
+from zoo.contracts.preprocess import Preprocess
+from zoo.contracts.target import Target
+from zoo.contracts.unknown import Unknown
 from zoo.testing.toys import CLASSES, SIDE, pictures
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ def halfway(request: ExportRequest, images: np.ndarray) -> Unknown:
     """Return the rule by which half of the pictures are unknown to the request's model."""
     import torch
 
-    from zoo.shipped import known_score
+    from zoo.contracts.shipped import known_score
 
     pixels = request.model.get_submodule("normalise")(torch.from_numpy(images))
     with torch.inference_mode():

@@ -38,7 +38,7 @@ def tiny_backbone(*, branching: bool = False) -> torch.nn.Module:
     """
     import torch
 
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.preprocess import Preprocess
     from zoo.testing.tiny import TinyNet
 
     with torch.random.fork_rng():

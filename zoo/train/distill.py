@@ -18,7 +18,7 @@ from zoo.train.choose import laid_out
 
 if TYPE_CHECKING:
     from zoo.config import TrainConfig
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.preprocess import Preprocess
     from zoo.train.choose import Chosen
     from zoo.train.teacher import Teacher
 

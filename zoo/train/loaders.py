@@ -10,9 +10,9 @@ from zoo.data.loader import evaluation_batches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from zoo.contracts.plugins import Split
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.loader import Batch, TrainLoader
-    from zoo.plugin import Split
-    from zoo.preprocess import Preprocess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,10 @@ from zoo.train.transfer import allocator
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.config import TrainConfig
+    from zoo.contracts.plugins import Dataset
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.cache import Mode
     from zoo.data.prepared import PreparedData
-    from zoo.plugin import Dataset
-    from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen
     from zoo.train.watch import Watch
     from zoo.train.world import World

@@ -14,7 +14,7 @@ from zoo.train.teacher import other_classes
 
 if TYPE_CHECKING:
     from zoo.config import Layer
-    from zoo.plugin import Dataset
+    from zoo.contracts.plugins import Dataset
 
 OF_THE_MACHINE = frozenset(
     {"cache", "cache_limit", "checkpoint_minutes", "checkpoint_steps", "compile", "device", "fsdp", "layout"}

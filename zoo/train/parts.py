@@ -25,9 +25,9 @@ from zoo.weights import load_weights
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.config import TrainConfig
+    from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
     from zoo.installed import Plugin
-    from zoo.preprocess import Preprocess
     from zoo.train.choose import Chosen
     from zoo.train.loaders import Loaders
     from zoo.train.watch import Watch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.contracts.shipped import Normalise
 from zoo.errors import OptionInvalid
-from zoo.shipped import Normalise
 from zoo.train.choose import autocast
 from zoo.train.freeze import Freezing
 from zoo.train.mix import make_mixer
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zoo.config import ClipMode, TrainConfig
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.preprocess import Preprocess
     from zoo.train.choose import Chosen, Layout, Precision
     from zoo.train.distill import Distillation
     from zoo.train.mix import Mixer

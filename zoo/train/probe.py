@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from zoo.config import TrainConfig
+    from zoo.contracts.plugins import Split
     from zoo.data.loader import Batch
-    from zoo.plugin import Split
     from zoo.train.loaders import Loaders
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState

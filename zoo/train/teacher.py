@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts.preprocess import Preprocess
 from zoo.errors import CheckpointInvalid, OptionInvalid, RunInvalid, ZooError, first_line
 from zoo.evaluate.figures import TITLES, figure
 from zoo.files import sha256
 from zoo.licenses import refuse_license
-from zoo.preprocess import Preprocess
 from zoo.run import Run, find_run
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.config import TrainConfig
+    from zoo.contracts.plugins import Dataset
     from zoo.data.prepared import PreparedData
-    from zoo.plugin import Dataset
     from zoo.run import RunRecord
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.shipped import Normalise
+from zoo.contracts.shipped import Normalise
 from zoo.train.choose import autocast, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zoo.preprocess import Preprocess
+    from zoo.contracts.preprocess import Preprocess
     from zoo.train.choose import Layout, Precision
 
 

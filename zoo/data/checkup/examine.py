@@ -16,9 +16,9 @@ from zoo.errors import ZooError, first_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from zoo.contracts.plugins import Dataset
     from zoo.data.checkup.looks import Look
     from zoo.data.prepared import PreparedData
-    from zoo.plugin import Dataset
 
 Place = tuple[str, int | None]
 """The split that zoo uses an image in, and its index there."""

@@ -24,7 +24,7 @@ from zoo.runtime.pixels import FORMATS, PixelError, decode, read_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from zoo.plugin import Image
+    from zoo.contracts.plugins import Image
 
 AHEAD = 4
 """Images that wait for each thread; more would only fill the memory, and hold up Ctrl-C."""

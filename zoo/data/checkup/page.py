@@ -14,8 +14,8 @@ from zoo.data.decode import to_rgb
 from zoo.evaluate.page import page
 
 if TYPE_CHECKING:
+    from zoo.contracts.plugins import Dataset
     from zoo.data.checkup.findings import Case, Checkup, Finding, Picture
-    from zoo.plugin import Dataset
 
 SIDE = 128
 """Pixels of a picture on the page."""

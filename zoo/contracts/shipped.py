@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from zoo.unknown import Unknown, UnknownBy
+    from zoo.contracts.unknown import Unknown, UnknownBy
 
 Colour = tuple[float, float, float]
 """Of R, G, B, on the scale 0..1."""
@@ -70,7 +70,7 @@ class ShippedModel(torch.nn.Module):
 
 
 def known_score(logits: torch.Tensor, by: UnknownBy, multi_label: bool) -> torch.Tensor:
-    """Return float32 [N], the higher the more an image is like the known: see `zoo.unknown.Unknown`.
+    """Return float32 [N], the higher the more an image is like the known: see `zoo.contracts.unknown.Unknown`.
 
     Args:
         logits: float32 [N, C].

@@ -1,0 +1,1 @@
+"""Words that cross a border: to plugins, to files, to devices."""
