@@ -116,7 +116,7 @@ def read_rows() -> dict[str, Row]:
 
 
 def write(rows: Mapping[str, Row], table: Mapping[str, Any]) -> None:
-    from zoo.files import write_text
+    from zoo.disk.files import write_text
 
     ordered = [rows[name] for name in sorted(rows)]
     write_text(RESULT, json.dumps(ordered, indent=1) + "\n")
@@ -250,7 +250,7 @@ def trained_run(catalogue: Catalogue, member: Mapping[str, Any], runs: Path) -> 
 
 def images(catalogue: Catalogue, runs: Path) -> Path:
     """Return a folder of `shapes`, drawn once: more of them to validate on than a split that zoo cuts would get."""
-    from zoo.files import replace_folder, scratch_folder
+    from zoo.disk.files import replace_folder, scratch_folder
 
     final, count = runs / "images", sum(PARTS.values())
     if final.is_dir():

@@ -16,11 +16,11 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
-    {"zoo", "zoo.errors", "zoo.runtime", "zoo.home", "zoo.files"},
+    {"zoo", "zoo.errors", "zoo.runtime", "zoo.disk"},
     {"zoo.isolation", "zoo.contracts"},
     {"zoo.installed"},
-    {"zoo.weights", "zoo.registry", "zoo.calling"},
-    {"zoo.data.tables", "zoo.data.folders", "zoo.fetch", "zoo.unpack"},
+    {"zoo.registry", "zoo.calling"},
+    {"zoo.data.tables", "zoo.data.folders"},
     {"zoo.plugin", "zoo.preprocess"},
     {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.versions", "zoo.licenses"},
     {"zoo.model", "zoo.exporter", "zoo.tracking"},

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.contracts.unknown import UnknownBy
+from zoo.disk.files import sha256, write_atomic, write_json
 from zoo.errors import ArtifactInvalid
 from zoo.exporter import make_exporter
-from zoo.files import sha256, write_atomic, write_json
 from zoo.runtime.golden import GOLDEN
 from zoo.runtime.manifest import MANIFEST
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoo.authoring.condition import conditions
-from zoo.home import zoo_home
+from zoo.disk.home import zoo_home
 
 if TYPE_CHECKING:
     from zoo.authoring.condition import Condition

@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from zoo.artifact import PAGE, REJECTED, Artifact, Manifest, Refusal, Tensor, checksums, write_golden, write_manifest
+from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
 from zoo.evaluate.export_report import render_export
 from zoo.export_file import contender, write_model
 from zoo.export_job import ExportSpec, Job, checked
-from zoo.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.monitor.reference import write_reference
 from zoo.proof import prove
 from zoo.run import now

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from zoo.artifact import Artifact
 from zoo.calling import blaming
 from zoo.contracts.plugins import ExportRequest, Made
+from zoo.disk.files import scratch_folder, sha256
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export_job import ExportSpec, checked
-from zoo.files import scratch_folder, sha256
 from zoo.installed import OURS
 from zoo.judge import Judge
 from zoo.proof import Contender

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from zoo.artifact import Measured
+from zoo.disk.files import write_json
 from zoo.errors import OptionInvalid
-from zoo.files import write_json
 from zoo.runtime.manifest import MANIFEST
 from zoo.runtime.measure import MEASURED, MOST_KEPT
 

@@ -25,10 +25,10 @@ from zoo.contracts.target import Target
 from zoo.contracts.unknown import Unknown
 from zoo.data.folders import image_files, image_folder
 from zoo.data.tables import csv_dataset
+from zoo.disk.fetch import download
+from zoo.disk.unpack import extract
 from zoo.errors import ArtifactInvalid, DatasetInvalid, ExportUnsupported, OptionInvalid, WeightsUnavailable
-from zoo.fetch import download
 from zoo.installed import API_VERSION
-from zoo.unpack import extract
 
 __all__ = [
     "API_VERSION",

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zoo.config import TrainConfig
 from zoo.contracts.preprocess import Preprocess
+from zoo.disk.files import write_json, write_text
 from zoo.errors import CheckpointInvalid, EnvironmentBroken, RunInvalid
-from zoo.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -200,8 +200,8 @@ class Run:
             RunInvalid: the run is not finished.
             CheckpointInvalid: the weights do not belong to the model.
         """
+        from zoo.disk.weights import load_weights
         from zoo.model import BackboneRequest, build_backbone
-        from zoo.weights import load_weights
 
         record = self.record()
         config = TrainConfig.model_validate(record.config)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def photos(count: int) -> list[Path]:
     """JPEG files of the shapes dataset, one class after the other: no two alike."""
-    from zoo.home import zoo_home
+    from zoo.disk.home import zoo_home
     from zoo_plugins.shapes import shapes
 
     files = shapes(zoo_home() / "datasets" / "shapes", count=12).splits["train"].images

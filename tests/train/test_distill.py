@@ -19,8 +19,8 @@ from zoo.contracts.shipped import Normalise
 from zoo.data import source
 from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import PreparedData
+from zoo.disk.files import sha256
 from zoo.errors import Interrupted, LicenseRefused, OptionInvalid
-from zoo.files import sha256
 from zoo.plugin import Dataset, Split
 from zoo.run import Run
 from zoo.train import parts

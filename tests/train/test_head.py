@@ -10,6 +10,7 @@ import torch
 
 from zoo.cli.train import resolve_options
 from zoo.config import TrainConfig
+from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
 from zoo.run import Run
 from zoo.train.blend import SHARES, Blend, between, choose, standard_error
@@ -19,7 +20,6 @@ from zoo.train.replica import check_replica
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 from zoo.train.world import World
-from zoo.weights import load_weights
 
 from ..conftest import train_digits
 from .test_options import StopFrom, lines

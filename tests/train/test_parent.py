@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from zoo.cli.train import resolve_options
+from zoo.disk.files import sha256
+from zoo.disk.weights import load_weights
 from zoo.errors import LicenseRefused, OptionInvalid, RunInvalid
-from zoo.files import sha256
 from zoo.run import Run
 from zoo.train.parent import check_parent
 from zoo.train.session import start_run
-from zoo.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from zoo.cli.train import resolve_options
+from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
 from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
@@ -17,7 +18,6 @@ from zoo.train.freeze import check_classifier
 from zoo.train.probe import fit_line
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
-from zoo.weights import load_weights
 
 from .drawn import OPTIONS, draw_dataset
 

@@ -15,13 +15,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from zoo.cli.train import resolve_options
 from zoo.contracts.shipped import Normalise
 from zoo.data.loader import evaluation_batches
+from zoo.disk.weights import load_weights, save_weights
 from zoo.errors import Interrupted
 from zoo.run import Run
 from zoo.train.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 from zoo.trained import load_trained
-from zoo.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable

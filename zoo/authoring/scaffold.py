@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.disk.files import scratch_folder, sync_folder
 from zoo.errors import DuplicateName, EnvironmentBroken, OptionInvalid
-from zoo.files import scratch_folder, sync_folder
 from zoo.installed import GROUPS
 
 if TYPE_CHECKING:

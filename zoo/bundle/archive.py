@@ -12,8 +12,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
+from zoo.disk.files import write_atomic
 from zoo.errors import ArtifactInvalid
-from zoo.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

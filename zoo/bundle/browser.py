@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.disk.files import write_atomic
+from zoo.disk.home import zoo_home
 from zoo.errors import EnvironmentBroken, OptionInvalid
-from zoo.files import write_atomic
-from zoo.home import zoo_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,8 @@ from zoo.bundle.minimal import minimal_files
 from zoo.bundle.papers import papers, proven_with
 from zoo.bundle.sbom import SBOM, sbom
 from zoo.bundle.sign import SIGNATURE, signature
+from zoo.disk.files import sha256
 from zoo.errors import ArtifactInvalid, ProofFailed
-from zoo.files import sha256
 from zoo.runtime.manifest import MANIFEST, RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
 

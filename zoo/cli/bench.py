@@ -32,9 +32,9 @@ def bench_cli(
     """
     from zoo.bench import bench_artifacts
     from zoo.cli.output import megabytes, note, print_json, print_table
+    from zoo.disk.home import runs_root
     from zoo.figures import bring_back
     from zoo.find import find_all_artifacts
-    from zoo.home import runs_root
 
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)
     for file in figures or []:

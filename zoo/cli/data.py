@@ -79,8 +79,8 @@ def preview_cli(
     from zoo.data.augment import augmentation_maker
     from zoo.data.decode import to_rgb
     from zoo.data.sheet import sheet_of_classes, sheet_of_one
+    from zoo.disk.files import write_atomic
     from zoo.errors import OptionInvalid
-    from zoo.files import write_atomic
     from zoo.options import parse_pairs
 
     if augment_option and not augment:

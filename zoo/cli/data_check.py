@@ -43,8 +43,8 @@ def check_cli(
     from zoo.data.checkup.examine import examine
     from zoo.data.checkup.page import render_page
     from zoo.data.source import open_dataset
+    from zoo.disk.files import write_text
     from zoo.errors import ProofFailed
-    from zoo.files import write_text
     from zoo.options import parse_pairs
 
     if page.is_dir() and not no_page:

@@ -21,10 +21,10 @@ def eval_cli(
 ) -> None:
     """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label."""
     from zoo.cli.output import note, print_json, print_table, stdout
+    from zoo.disk.home import runs_root
     from zoo.evaluate.figures import class_table, summary
     from zoo.evaluate.subject import evaluate
     from zoo.find import find_any
-    from zoo.home import runs_root
 
     found = find_any(subject, runs_root(runs), note)
     metrics = evaluate(ctx.obj.catalogue(), found, split)

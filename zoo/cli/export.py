@@ -78,9 +78,9 @@ def export_cli(
 ) -> None:
     """Export a run and prove the file on the run's own validation images."""
     from zoo.cli.output import note, print_json
+    from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.export import ExportSpec, export_run
-    from zoo.home import runs_root
     from zoo.options import parse_pairs
     from zoo.run import find_run
 

@@ -124,7 +124,7 @@ def _datasets(catalogue: Catalogue) -> list[Row]:
 
 
 def _runs(root: Path | None) -> list[Row]:
-    from zoo.home import runs_root
+    from zoo.disk.home import runs_root
     from zoo.run import list_runs
 
     rows: list[Row] = []

@@ -29,10 +29,10 @@ def monitor_cli(
     saturation and sharpness of the images.
     """
     from zoo.cli.output import note, print_json
+    from zoo.disk.files import write_text
+    from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
-    from zoo.files import write_text
     from zoo.find import find_artifact
-    from zoo.home import runs_root
     from zoo.monitor.drift import drift
     from zoo.monitor.page import render_drift
     from zoo.monitor.reference import read_reference

@@ -26,8 +26,8 @@ def predict_cli(
     A file exported with --unknown says "unknown" of an image that is like nothing it knows.
     """
     from zoo.cli.output import note, print_json, print_table
+    from zoo.disk.home import runs_root
     from zoo.find import find_any
-    from zoo.home import runs_root
     from zoo.predict import predict_files
 
     found = find_any(using, runs_root(runs), note)

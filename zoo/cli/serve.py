@@ -82,9 +82,9 @@ def _path(artifact: str | None, runs: Path | None) -> Path:
     """Return the folder or the link to look at, as it was named: a link may lead elsewhere tomorrow."""
     from zoo.bundle.verify import is_bundle
     from zoo.cli.output import note
+    from zoo.disk.home import runs_root
     from zoo.errors import ArtifactInvalid
     from zoo.find import find_artifact
-    from zoo.home import runs_root
 
     if artifact and is_bundle(artifact):
         path = Path(artifact)

@@ -12,7 +12,7 @@ from zoo.cli.folds import print_folds
 from zoo.cli.launch import in_one_of_several
 from zoo.cli.options import Json, Runs
 from zoo.cli.start import Order, train, train_on
-from zoo.home import runs_root
+from zoo.disk.home import runs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,7 +265,7 @@ def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) ->
     """Return those of the values that may be paths, as they mean the same from any folder."""
     from zoo.data.augment import lasting_file
     from zoo.data.source import lasting_name, lasting_options
-    from zoo.home import runs_root
+    from zoo.disk.home import runs_root
     from zoo.train.teacher import lasting_teacher
     from zoo.train.weighting import lasting_weights
 

@@ -79,7 +79,7 @@ def tune_cli(
     json: Json = False,
 ) -> None:
     """Search training options: each trial is a run, and the best becomes a recipe for `zoo train --recipe`."""
-    from zoo.home import runs_root
+    from zoo.disk.home import runs_root
     from zoo.options import parse_pairs
 
     given = {

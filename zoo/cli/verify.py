@@ -52,9 +52,9 @@ def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
 def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, runs: Path | None, json: bool) -> None:
     from zoo.cli.export import print_proof
     from zoo.cli.output import note, print_json, stdout
+    from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.find import find_artifact
-    from zoo.home import runs_root
     from zoo.reproof import verify_artifact
     from zoo.runtime.processor import kind, saturates
 

@@ -20,8 +20,8 @@ from zoo.data.budget import Budget
 from zoo.data.decode import to_part, to_rgb
 from zoo.data.prepared import Subset
 from zoo.data.store import PixelStore
+from zoo.disk.home import zoo_home
 from zoo.errors import EnvironmentBroken
-from zoo.home import zoo_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.data.decode import to_rgb
+from zoo.disk.files import write_json
+from zoo.disk.home import zoo_home
 from zoo.errors import DatasetInvalid, EnvironmentBroken, ImageUnreadable
-from zoo.files import write_json
-from zoo.home import zoo_home
 from zoo.runtime.pixels import PixelError, read_file
 
 if TYPE_CHECKING:

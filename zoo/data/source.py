@@ -13,8 +13,8 @@ import numpy as np
 
 from zoo.calling import blaming, failed, guest
 from zoo.contracts.plugins import Dataset, Image, Split
+from zoo.disk.home import zoo_home
 from zoo.errors import ContractBroken, DatasetInvalid
-from zoo.home import zoo_home
 from zoo.installed import OURS
 from zoo.options import check, options_of
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.disk.files import write_atomic
 from zoo.errors import EnvironmentBroken
-from zoo.files import write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zoo.disk.files import write_json, write_text
 from zoo.errors import RunInvalid
 from zoo.evaluate.figures import TITLES, figure, headline, summary
 from zoo.evaluate.page import Markup, page
 from zoo.evaluate.page import table as page_table
-from zoo.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

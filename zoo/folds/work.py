@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from zoo.config import Resolved, TrainConfig
+from zoo.disk.files import write_json
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid
-from zoo.files import write_json
 from zoo.folds.result import conclude
 from zoo.run import Run
 from zoo.train.job import how_to_go_on, locked

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.disk.files import write_json
+from zoo.disk.home import zoo_home
 from zoo.errors import EnvironmentBroken
-from zoo.files import write_json
-from zoo.home import zoo_home
 from zoo.isolation.reading import find_source
 
 if TYPE_CHECKING:

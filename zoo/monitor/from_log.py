@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import DatasetInvalid, EnvironmentBroken
-from zoo.files import replace_folder, scratch_folder, sha256, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

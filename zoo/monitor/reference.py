@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from zoo.disk.files import write_json
 from zoo.errors import ArtifactInvalid
-from zoo.files import write_json
 from zoo.labels import chosen
 from zoo.runtime.statistics import NAMES
 

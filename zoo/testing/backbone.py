@@ -138,7 +138,7 @@ class BackboneContract(Contract):
         self, backbone: torch.nn.Module, images: torch.Tensor, image_size: int, options: dict[str, Any], tmp_path: Path
     ) -> None:
         """Built, loaded from safetensors without a network, it answers as before; says nothing, writes nothing."""
-        from zoo.weights import save_weights
+        from zoo.disk.weights import save_weights
 
         save_weights(tmp_path / "weights.safetensors", backbone.state_dict())
         arguments = (self.name, options, image_size, str(tmp_path / "weights.safetensors"))
@@ -215,7 +215,7 @@ def close(some: torch.Tensor, others: torch.Tensor) -> bool:
 
 def reloaded(name: str, options: dict[str, Any], image_size: int, weights: str) -> dict[str, Any]:
     """Return the logits of a backbone with weights from a file; runs in a new process."""
-    from zoo.weights import load_weights
+    from zoo.disk.weights import load_weights
 
     catalogue = Catalogue.read()
     build(catalogue, name, NUM_CLASSES, options, image_size)  # libraries that it imports may keep files of their own

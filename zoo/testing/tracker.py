@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.files import sha256
+from zoo.disk.files import sha256
 from zoo.testing.contract import Contract, changes
 from zoo.testing.fresh import Outcome, fresh, watching_writes
 

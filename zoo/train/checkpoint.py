@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo.disk.files import write_atomic
+from zoo.disk.weights import load_checkpoint
 from zoo.errors import CheckpointInvalid, TrainingFailed
-from zoo.files import write_atomic
 from zoo.train.state import SCHEMA
-from zoo.weights import load_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo.disk.weights import save_weights
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
 from zoo.tracking import Trackers, make_trackers
 from zoo.train.assemble import set_up
@@ -20,7 +21,6 @@ from zoo.train.loop import EpochResult, fit
 from zoo.train.parts import Parts, fresh_backbone
 from zoo.train.qat import plain_weights
 from zoo.train.world import Votes, World
-from zoo.weights import save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.config import TrainConfig
+from zoo.disk.files import sha256
 from zoo.errors import OptionInvalid, RunInvalid
-from zoo.files import sha256
 from zoo.licenses import refuse_license
 from zoo.run import Run
 from zoo.train.teacher import other_classes

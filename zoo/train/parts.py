@@ -10,6 +10,7 @@ import torch
 
 from zoo.data.augment import find_augmentation
 from zoo.data.source import locate, open_dataset
+from zoo.disk.weights import load_weights
 from zoo.licenses import refuse_license
 from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
@@ -20,7 +21,6 @@ from zoo.train.parent import check_parent_classes, parent_facts
 from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
 from zoo.train.weighting import check_weights, class_weights
 from zoo.versions import versions
-from zoo.weights import load_weights
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue

@@ -6,9 +6,9 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from zoo.disk.files import write_json
+from zoo.disk.home import zoo_home
 from zoo.errors import EnvironmentBroken
-from zoo.files import write_json
-from zoo.home import zoo_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

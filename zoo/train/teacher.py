@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts.preprocess import Preprocess
+from zoo.disk.files import sha256
 from zoo.errors import CheckpointInvalid, OptionInvalid, RunInvalid, ZooError, first_line
 from zoo.evaluate.figures import TITLES, figure
-from zoo.files import sha256
 from zoo.licenses import refuse_license
 from zoo.run import Run, find_run
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from zoo.disk.files import write_text
 from zoo.errors import TrainingFailed
-from zoo.files import write_text
 from zoo.run import Run
 from zoo.tune.report import render_report
 from zoo.tune.study import ERROR

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from zoo.disk.files import sha256 as digest_of
+from zoo.disk.files import sync_folder, write_json
 from zoo.errors import DatasetInvalid, EnvironmentBroken, first_line
-from zoo.files import sha256 as digest_of
-from zoo.files import sync_folder, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import IO, TYPE_CHECKING, Any
 
+from zoo.disk.fetch import refuse_if_full, size_text
+from zoo.disk.files import scratch_folder, sync_folder
 from zoo.errors import DatasetInvalid, EnvironmentBroken, ZooError, first_line
-from zoo.fetch import refuse_if_full, size_text
-from zoo.files import scratch_folder, sync_folder
 
 if TYPE_CHECKING:
     import tarfile

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.disk.files import write_atomic
 from zoo.errors import CheckpointInvalid
-from zoo.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
