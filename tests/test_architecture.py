@@ -17,6 +17,7 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
     {"zoo", "zoo.errors", "zoo.runtime", "zoo.disk"},
+    {"zoo.evaluate.labels", "zoo.evaluate.metrics"},
     {"zoo.isolation", "zoo.contracts"},
     {"zoo.installed"},
     {"zoo.registry", "zoo.calling"},
@@ -24,7 +25,7 @@ LAYERS = (
     {"zoo.plugin", "zoo.preprocess"},
     {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.versions", "zoo.licenses"},
     {"zoo.model", "zoo.exporter", "zoo.tracking"},
-    {"zoo.run", "zoo.artifact", "zoo.labels", "zoo.verify", "zoo.find"},
+    {"zoo.run", "zoo.artifact", "zoo.verify", "zoo.find"},
     {"zoo.data"},
     {
         "zoo.trained",

@@ -18,9 +18,10 @@ from zoo.contracts.shipped import Tempered, known_score
 from zoo.contracts.unknown import Unknown
 from zoo.errors import OptionInvalid
 from zoo.evaluate.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
+from zoo.evaluate.labels import chosen, logits, tempered
+from zoo.evaluate.metrics import expected_calibration_error
 from zoo.export import ExportSpec, export_run
 from zoo.guarded import Guarded
-from zoo.labels import chosen, expected_calibration_error, logits, tempered
 from zoo.reproof import verify_artifact
 from zoo.run import Run
 from zoo.runtime.model import Model

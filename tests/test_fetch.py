@@ -570,6 +570,7 @@ def test_killed_midway_nothing_stands_under_the_name(tmp_path: Path) -> None:
 
 
 def test_the_helpers_are_light_to_import() -> None:
-    code = "import sys, zoo.disk.fetch, zoo.disk.unpack\nprint({'urllib.request', 'http.client', 'tarfile'} & set(sys.modules))"
+    code = "import sys, zoo.disk.fetch, zoo.disk.unpack; "
+    code += "print({'urllib.request', 'http.client', 'tarfile'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -15,7 +15,7 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
-from zoo.evaluate.figures import resize_told
+from zoo.evaluate.export_tried import resize_told
 from zoo.evaluate.score import eager
 from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run

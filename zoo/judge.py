@@ -9,8 +9,8 @@ import numpy as np
 
 from zoo.contracts.plugins import Score, Split
 from zoo.data.loader import evaluation_batches
+from zoo.evaluate.labels import right, thresholds_of
 from zoo.evaluate.score import eager
-from zoo.labels import right, thresholds_of
 from zoo.verify import agree, fidelity
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from zoo.artifact import Artifact
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import describe, to_rgb
 from zoo.errors import ContractBroken
+from zoo.evaluate.labels import chosen, thresholds_of
 from zoo.evaluate.score import eager
-from zoo.labels import chosen, thresholds_of
 from zoo.runtime.model import Answer
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from zoo.artifact import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.examples import Example, most_flipped, most_moved
+from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.score import eager
 from zoo.golden import choose, golden_of
 from zoo.guarded import Guarded
-from zoo.labels import thresholds_of
 from zoo.monitor.reference import Reference, reference_of
 from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave, joined

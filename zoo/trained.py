@@ -17,7 +17,7 @@ from zoo.data.loader import worker_count
 from zoo.data.prepared import PreparedData, Recorded, prepare
 from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid
-from zoo.labels import tempered
+from zoo.evaluate.labels import tempered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.artifact import Agreement, ClassChange, Fidelity, Report
-from zoo.labels import (
-    answered,
-    chosen,
-    expected_calibration_error,
-    held,
-    logits,
-    mean_average_precision,
-    right,
-)
+from zoo.evaluate.labels import answered, chosen, held, logits, right
+from zoo.evaluate.metrics import expected_calibration_error, mean_average_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

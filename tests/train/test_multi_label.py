@@ -14,10 +14,10 @@ from sklearn.metrics import average_precision_score, f1_score
 from timm.loss import BinaryCrossEntropy
 
 from zoo.cli.train import resolve_options
+from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import label_metrics
 from zoo.evaluate.score import eager, probabilities
 from zoo.export import ExportSpec, export_run
-from zoo.labels import thresholds_of
 from zoo.predict import predict_files
 from zoo.reproof import verify_artifact
 from zoo.train.session import start_run

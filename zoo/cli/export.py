@@ -125,7 +125,7 @@ def export_cli(
 def print_proof(artifact: Artifact, manifest: Manifest, report: Report) -> None:
     """Print what the proof found, verdict first."""
     from zoo.cli.output import megabytes, percent, print_table, stdout
-    from zoo.evaluate.figures import resize_told
+    from zoo.evaluate.export_tried import resize_told
 
     verdict = "accepted" if report.accepted else "REFUSED"
     low, high = report.drop_interval

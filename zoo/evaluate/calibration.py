@@ -8,8 +8,9 @@ import numpy as np
 
 from zoo.artifact import Temperature, UnknownOutput
 from zoo.errors import OptionInvalid
+from zoo.evaluate.labels import held, logits, thresholds_of
+from zoo.evaluate.metrics import expected_calibration_error
 from zoo.evaluate.score import eager, probabilities
-from zoo.labels import expected_calibration_error, held, logits, thresholds_of
 
 if TYPE_CHECKING:
     from zoo.contracts.unknown import UnknownBy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.labels import answered, chosen, right
+from zoo.evaluate.labels import answered, chosen, right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

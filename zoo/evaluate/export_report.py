@@ -11,9 +11,9 @@ from zoo.evaluate.examples import Example
 from zoo.evaluate.export_plots import dumbbell, interval
 from zoo.evaluate.export_tried import speed_and_size, told_by_exporter, what_runs_in_what, what_was_tried
 from zoo.evaluate.figures import megabytes, percent, signed
+from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.page import Markup, folded, page, table
 from zoo.evaluate.thumbnails import thumbnails as pictures
-from zoo.labels import thresholds_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

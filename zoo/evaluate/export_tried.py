@@ -8,12 +8,13 @@ from pydantic import TypeAdapter
 
 from zoo.contracts.plugins import Made
 from zoo.evaluate.export_plots import Mark, key, scatter, strip
-from zoo.evaluate.figures import megabytes, percent, resize_told, signed
+from zoo.evaluate.figures import megabytes, percent, signed
 from zoo.evaluate.page import Markup, folded, table
 
 if TYPE_CHECKING:
-    from zoo.artifact import Latency, Manifest, Report
+    from zoo.artifact import Latency, Manifest, Report, ResizeCost
     from zoo.contracts.plugins import Attempt
+
 
 COSTS = ("speed", "size", "s")
 IMPORTANT = ("file", "base", "chosen", "tried")
@@ -179,3 +180,10 @@ def _row(one: Tried, manifest: Manifest) -> list[object]:
     speed = f"{attempt.speedup:.2f}x" if attempt.speedup is not None else ""
     verdict = Markup("<b>chosen</b>") if one.verdict == CHOSEN else one.verdict
     return [one.number, name, verdict, *judged, speed, megabytes(attempt.size_bytes), f"{attempt.seconds:.0f}"]
+
+
+def resize_told(cost: ResizeCost) -> str:
+    """Tell what resizing inside the file costs."""
+    added = f"{cost.milliseconds:.2f} ms" if cost.milliseconds > 0 else "lost in noise"
+    size = f"{cost.width} x {cost.height}, the median image"
+    return f"{added} at {size} ({cost.file.p50:.2f} in all; Pillow {cost.pillow.p50:.2f})"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.artifact import ResizeCost
 
 TITLES = {
     "images": "images",
@@ -63,13 +62,6 @@ def signed(points: float) -> str:
 def megabytes(size: int | None) -> str:
     """Write bytes as megabytes; nothing where the size is unknown."""
     return "" if size is None else f"{size / 1e6:.2f} MB"
-
-
-def resize_told(cost: ResizeCost) -> str:
-    """Tell what resizing inside the file costs."""
-    added = f"{cost.milliseconds:.2f} ms" if cost.milliseconds > 0 else "lost in noise"
-    size = f"{cost.width} x {cost.height}, the median image"
-    return f"{added} at {size} ({cost.file.p50:.2f} in all; Pillow {cost.pillow.p50:.2f})"
 
 
 def class_table(per_class: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

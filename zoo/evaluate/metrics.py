@@ -1,4 +1,4 @@
-"""Arrays in, numbers out."""
+"""Labels and probabilities in, numbers out: of one label an image, or of several."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.labels import average_precisions, chosen, expected_calibration_error, mean_average_precision, right
+from zoo.evaluate.labels import answered, chosen, right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+CALIBRATION_BINS = 15
 
 
 def metrics_of(
@@ -124,3 +126,50 @@ def binary_cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float
     """Return the mean over images and labels, in nats; a probability of 0 for what is so counts as 1e-12."""
     of_truth = np.where(labels == 1, probabilities, 1.0 - probabilities.astype(np.float64))
     return float(-np.log(np.clip(of_truth, 1e-12, 1.0)).mean())
+
+
+def average_precisions(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return float64 [C] in 0..1: the area under each label's precision-recall curve; NaN for one that no image has.
+
+    A score that is not finite counts as the worst there can be.
+
+    Args:
+        labels: uint8 [N, C] in {0, 1}.
+        probabilities: float32 [N, C].
+    """
+    from sklearn.metrics import average_precision_score
+
+    scores = np.where(np.isfinite(probabilities), probabilities, np.where(labels == 1, -1.0, 2.0))
+    pairs = zip(labels.T, scores.T, strict=True)
+    return np.array([average_precision_score(has, score) if has.any() else np.nan for has, score in pairs])
+
+
+def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean of `average_precisions` over the labels that some image has, in 0..1; 0 if none has any."""
+    found = average_precisions(labels, probabilities)
+    # Of two equal rankings none must win by the last bit of a sum: then the lower loss decides which epoch is best.
+    return round(float(found[np.isfinite(found)].mean()), 12) if np.isfinite(found).any() else 0.0
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return how far what a model is sure of lies from what is right, in 0..1, averaged over what it says.
+
+    The confidences fall into 15 bins of equal width; the gap between mean confidence and accuracy of each counts by its
+    size (Guo et al., "On Calibration of Modern Neural Networks", 2017). Where an image has one label, that is the most
+    probable class's probability; where it may have several, every probability of every image is one confidence. A row
+    that is not finite counts as sure and wrong.
+
+    Args:
+        labels: int64 [N], or uint8 [N, C] in {0, 1}.
+        probabilities: float32 [N, C].
+    """
+    finite = answered(probabilities)[:, None]
+    sure = np.where(finite, probabilities, 1.0).astype(np.float64)
+    if labels.ndim == 2:
+        found = np.where(finite, labels == 1, False)
+    else:
+        found = (finite[:, 0] & (sure.argmax(1) == labels))[:, None]
+        sure = sure.max(1, keepdims=True)
+    bins = (np.ceil(sure * CALIBRATION_BINS) - 1).clip(0, CALIBRATION_BINS - 1).astype(np.int64)
+    gaps = np.bincount(bins.ravel(), weights=(found - sure).ravel(), minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / sure.size)

@@ -8,10 +8,10 @@ import numpy as np
 
 from zoo.artifact import Artifact
 from zoo.data.loader import evaluation_batches
+from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import metrics_of
 from zoo.evaluate.score import eager, probabilities
 from zoo.find import run_of
-from zoo.labels import thresholds_of
 from zoo.trained import load_trained
 
 if TYPE_CHECKING:

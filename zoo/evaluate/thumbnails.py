@@ -13,7 +13,7 @@ from PIL import Image
 
 from zoo.evaluate.examples import is_flipped, said
 from zoo.evaluate.figures import percent
-from zoo.labels import answered, held, right
+from zoo.evaluate.labels import answered, held, right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zoo.disk.files import write_json
 from zoo.errors import ArtifactInvalid
-from zoo.labels import chosen
+from zoo.evaluate.labels import chosen
 from zoo.runtime.statistics import NAMES
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from zoo.errors import OptionInvalid
-from zoo.evaluate.metrics import classification_metrics, label_metrics
-from zoo.labels import DEFAULT_THRESHOLD, mean_average_precision
+from zoo.evaluate.labels import DEFAULT_THRESHOLD
+from zoo.evaluate.metrics import classification_metrics, label_metrics, mean_average_precision
 from zoo.train.loss import FocalLoss, OneHot, TowardsHalf
 
 if TYPE_CHECKING:
