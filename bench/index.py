@@ -62,9 +62,9 @@ def jpeg(rng: np.random.Generator) -> bytes:
 
 def measure(folder: Path) -> dict[str, float]:
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.made.dataset import open_dataset
     from zoo.data.loader import TrainLoader
     from zoo.data.prepared import prepare
-    from zoo.data.source import open_dataset
     from zoo_plugins.augmentations import standard
 
     opened = count_opened(folder)

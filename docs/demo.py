@@ -17,9 +17,9 @@ from PIL import Image
 from sklearn.svm import SVC
 
 from zoo.catalogue import Catalogue
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.cli.output import megabytes, percent, print_table, stdout
 from zoo.data.prepared import PreparedData, prepare
-from zoo.data.source import open_dataset
 
 RUN = "demo"
 EXPORTS = (("--onnx", "--fp32"), ("--onnx", "--int8"), ("--torchscript", "--int8"))

@@ -16,15 +16,10 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
-    {"zoo", "zoo.errors", "zoo.runtime", "zoo.disk"},
-    {"zoo.evaluate.labels", "zoo.evaluate.metrics"},
-    {"zoo.isolation", "zoo.contracts"},
-    {"zoo.installed"},
-    {"zoo.registry", "zoo.calling"},
-    {"zoo.data.tables", "zoo.data.folders"},
-    {"zoo.plugin", "zoo.preprocess"},
-    {"zoo.catalogue", "zoo.options", "zoo.config", "zoo.versions", "zoo.licenses"},
-    {"zoo.model", "zoo.exporter", "zoo.tracking"},
+    {"zoo", "zoo.errors", "zoo.runtime"},
+    {"zoo.disk", "zoo.contracts", "zoo.evaluate.labels", "zoo.evaluate.metrics"},
+    {"zoo.data.tables", "zoo.data.folders", "zoo.catalogue"},
+    {"zoo.plugin", "zoo.preprocess", "zoo.config", "zoo.versions"},
     {"zoo.run", "zoo.artifact", "zoo.verify", "zoo.find"},
     {"zoo.data"},
     {
@@ -50,7 +45,7 @@ LAYERS = (
         "zoo.serve",
     },
     {"zoo.testing", "zoo.authoring"},
-    {"zoo.doctor", "zoo.cli", "zoo.__main__"},
+    {"zoo.catalogue.doctor", "zoo.cli", "zoo.__main__"},
 )
 
 

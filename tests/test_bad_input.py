@@ -260,7 +260,7 @@ def test_an_internal_error_is_one_line_unless_debugging(cli: Cli, monkeypatch: p
     def fail(*_: object) -> None:
         raise TypeError("a bug")
 
-    monkeypatch.setattr("zoo.registry._read", fail)
+    monkeypatch.setattr("zoo.catalogue.registry._read", fail)
     answer = cli("list", "models")
     assert answer.code == 1
     assert "internal error: TypeError: a bug" in answer.error

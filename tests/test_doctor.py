@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo import doctor
+from zoo.catalogue import doctor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zoo.catalogue.licenses import code_license, refuse_license
 from zoo.errors import LicenseRefused
-from zoo.licenses import code_license, refuse_license
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ import onnxruntime
 from PIL import Image
 
 from zoo.artifact import Artifact
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.cli.train import resolve_options
 from zoo.data.prepared import prepare
-from zoo.data.source import open_dataset
 from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run
 from zoo.predict import predict_files

@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from zoo.artifact import Artifact
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
-from zoo.data.source import open_dataset
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
 from zoo.export import ExportSpec, export_run
 from zoo.golden import choose

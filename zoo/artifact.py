@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zoo.catalogue.made.exporter import make_exporter
 from zoo.contracts.unknown import UnknownBy
 from zoo.disk.files import sha256, write_atomic, write_json
 from zoo.errors import ArtifactInvalid
-from zoo.exporter import make_exporter
 from zoo.runtime.golden import GOLDEN
 from zoo.runtime.manifest import MANIFEST
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from zoo.catalogue import BackboneChoice
-    from zoo.registry import Registry
+    from zoo.catalogue.registry import Registry
 
 Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from zoo.artifact import PAGE, REJECTED, Artifact, Manifest, Refusal, Tensor, checksums, write_golden, write_manifest
+from zoo.catalogue.made.tracker import make_trackers
 from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
 from zoo.evaluate.export_report import render_export
@@ -16,7 +17,6 @@ from zoo.export_job import ExportSpec, Job, checked
 from zoo.monitor.reference import write_reference
 from zoo.proof import prove
 from zoo.run import now
-from zoo.tracking import make_trackers
 from zoo.trained import load_trained
 from zoo.verify import Budget
 from zoo.versions import versions

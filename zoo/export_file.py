@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from zoo.artifact import Artifact
-from zoo.calling import blaming
+from zoo.catalogue.calling import blaming
+from zoo.catalogue.installed import OURS
 from zoo.contracts.plugins import ExportRequest, Made
 from zoo.disk.files import scratch_folder, sha256
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export_job import ExportSpec, checked
-from zoo.installed import OURS
 from zoo.judge import Judge
 from zoo.proof import Contender
 from zoo.runtime.golden import is_coarse

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.made.exporter import make_exporter
+from zoo.catalogue.options import check, exporter_options
 from zoo.errors import OptionInvalid, UnknownName
-from zoo.exporter import make_exporter
-from zoo.options import check, exporter_options
 from zoo.verify import DEFAULT_MIN_SPEEDUP, Budget
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from zoo.artifact import Pruning, Refusal
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.installed import Plugin
     from zoo.contracts.plugins import Exporter
     from zoo.contracts.target import Target
     from zoo.contracts.unknown import UnknownBy
-    from zoo.installed import Plugin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.catalogue.installed import API_VERSION
 from zoo.contracts.deprecation import deprecated
 from zoo.contracts.plugins import (
     PRECISIONS,
@@ -28,7 +29,6 @@ from zoo.data.tables import csv_dataset
 from zoo.disk.fetch import download
 from zoo.disk.unpack import extract
 from zoo.errors import ArtifactInvalid, DatasetInvalid, ExportUnsupported, OptionInvalid, WeightsUnavailable
-from zoo.installed import API_VERSION
 
 __all__ = [
     "API_VERSION",

@@ -200,8 +200,8 @@ class Run:
             RunInvalid: the run is not finished.
             CheckpointInvalid: the weights do not belong to the model.
         """
+        from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
         from zoo.disk.weights import load_weights
-        from zoo.model import BackboneRequest, build_backbone
 
         record = self.record()
         config = TrainConfig.model_validate(record.config)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.config import TrainConfig
 from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.unknown import Unknown
@@ -15,7 +16,6 @@ from zoo.data.decode import to_rgb
 from zoo.data.folds import fold_of
 from zoo.data.loader import worker_count
 from zoo.data.prepared import PreparedData, Recorded, prepare
-from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid
 from zoo.evaluate.labels import tempered
 

@@ -13,7 +13,7 @@ from zoo.runtime.processor import processor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 PACKAGES = ("edgezoo", "torch", "timm", "albumentations", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow")
 

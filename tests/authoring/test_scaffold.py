@@ -16,9 +16,9 @@ import pytest
 from zoo.authoring import scaffold
 from zoo.authoring.scaffold import ATTRIBUTES, DEPENDENCIES, KINDS, NewPackage, new_package
 from zoo.catalogue import Catalogue
+from zoo.catalogue.installed import GROUPS
 from zoo.cli.plugin import Kind
 from zoo.errors import DuplicateName, EnvironmentBroken, OptionInvalid, ZooError
-from zoo.installed import GROUPS
 
 from ..conftest import ROOT
 

@@ -198,8 +198,8 @@ def test_digits_are_too_small_for_near_duplicates(cli: Cli) -> None:
 
 
 def test_places_are_those_of_the_splits_that_are_cut(cli: Cli, catalogue: Catalogue, tmp_path: Path) -> None:
+    from zoo.catalogue.made.dataset import open_dataset
     from zoo.data.prepared import prepare
-    from zoo.data.source import open_dataset
 
     folder = make_pictures(tmp_path / "photos", size=(40, 40))
     (folder / "class0" / "005.jpg").write_bytes(b"")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.cache import Cache
 from zoo.data.folds import Fold, deal, fold_of
 from zoo.data.prepared import Recorded, Subset, prepare
-from zoo.data.source import open_dataset
 from zoo.errors import DatasetInvalid, OptionInvalid
 from zoo.plugin import Dataset, Split
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.catalogue.made.dataset import _checked, open_dataset
 from zoo.data import screen as screening
 from zoo.data.decode import to_rgb
 from zoo.data.prepared import prepare
-from zoo.data.source import _checked, open_dataset
 from zoo.errors import ContractBroken, DatasetInvalid
 from zoo.plugin import Dataset, Split
 

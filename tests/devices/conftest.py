@@ -18,9 +18,9 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from zoo.catalogue.made.dataset import open_dataset
 from zoo.cli.train import resolve_options
 from zoo.data.prepared import prepare
-from zoo.data.source import open_dataset
 from zoo.export import export_run
 from zoo.export_job import ExportSpec
 from zoo.train.session import start_run

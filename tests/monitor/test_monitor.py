@@ -118,8 +118,8 @@ def test_a_number_that_never_varied_has_two_bins() -> None:
 def log(onnx_artifact: Artifact, tmp_path: Path) -> Callable[..., Path]:
     """Let the artifact answer the test images of digits, as a device does, and return the log."""
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.made.dataset import open_dataset
     from zoo.data.prepared import prepare
-    from zoo.data.source import open_dataset
 
     split = prepare(open_dataset(Catalogue.read(), "digits", {}), "digits", seed=0).splits["test"]
     model = Model(onnx_artifact.path)

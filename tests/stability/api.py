@@ -73,8 +73,8 @@ def _suites() -> Iterator[str]:
 
 def _entry_points() -> Iterator[str]:
     from zoo.catalogue import Catalogue
-    from zoo.installed import GROUPS, OURS
-    from zoo.options import exporter_options, options_of
+    from zoo.catalogue.installed import GROUPS, OURS
+    from zoo.catalogue.options import exporter_options, options_of
 
     yield from (f"entry point group {group} ({kind})" for kind, group in GROUPS.items())
     catalogue = Catalogue.read()
@@ -105,8 +105,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _files() -> Iterator[str]:
     from zoo.artifact import Manifest, Report
+    from zoo.catalogue.registry import Registry
     from zoo.config import TrainConfig
-    from zoo.registry import Registry
     from zoo.run import RunRecord
 
     for file, model in (("run.json", RunRecord), ("artifact.json", Manifest), ("artifact.json report", Report)):

@@ -20,7 +20,7 @@ from tests.testing import (
     faults_exporter,
     faults_tracker,
 )
-from zoo.installed import GROUPS
+from zoo.catalogue.installed import GROUPS
 from zoo.testing.augmentation import AugmentationContract
 from zoo.testing.backbone import BackboneContract
 from zoo.testing.contract import Contract
@@ -54,7 +54,7 @@ OPPOSITES = {
 SUITES = """
 import pytest
 from zoo.catalogue import Catalogue
-from zoo.isolation.probe import Verdict, _remember
+from zoo.catalogue.isolation.probe import Verdict, _remember
 from zoo.testing import {suite}
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.cli.train import resolve_options
-from zoo.model import BackboneRequest, build_backbone
 from zoo.train.choose import choose
 from zoo.train.freeze import classifier_of
 from zoo.train.loop import train_step

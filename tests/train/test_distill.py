@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.catalogue.made import dataset as source
 from zoo.cli.train import resolve_options
 from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.shipped import Normalise
-from zoo.data import source
 from zoo.data.loader import evaluation_batches
 from zoo.data.prepared import PreparedData
 from zoo.disk.files import sha256

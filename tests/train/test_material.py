@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from zoo.catalogue.made.dataset import lasting_options
 from zoo.cli.train import resolve_options
 from zoo.data import screen as screening
-from zoo.data.source import lasting_options
 from zoo.errors import DatasetInvalid, Interrupted
 from zoo.evaluate.subject import evaluate
 from zoo.run import Run
@@ -103,8 +103,8 @@ def test_broken_images_of_a_large_dataset_are_found_while_it_trains(
 
 
 def load_splits(catalogue: Catalogue, folder: Path) -> dict[str, list[Any]]:
+    from zoo.catalogue.made.dataset import open_dataset
     from zoo.data.prepared import prepare
-    from zoo.data.source import open_dataset
 
     data = prepare(open_dataset(catalogue, str(folder), {}), str(folder), seed=0)
     return {name: list(split.images) for name, split in data.splits.items()}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.cli.train import resolve_options
 from zoo.errors import EnvironmentBroken, Interrupted, OptionInvalid
-from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
 from zoo.train.choose import choose
 from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches

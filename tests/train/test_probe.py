@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.cli.train import resolve_options
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
 from zoo.train.freeze import check_classifier
 from zoo.train.probe import fit_line

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from zoo.catalogue.installed import Plugin
+from zoo.catalogue.made.tracker import Trackers, check_trackers, make_trackers
 from zoo.errors import OptionInvalid, PluginBroken
-from zoo.installed import Plugin
-from zoo.tracking import Trackers, check_trackers, make_trackers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.cli.train import resolve_options
-from zoo.model import BackboneRequest, build_backbone
 from zoo.train.choose import choose
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import make_plan

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.authoring.judge import Suite, Verdict, judge
+from zoo.catalogue.installed import GROUPS, OURS
 from zoo.errors import EnvironmentBroken, PluginBroken, UnknownName
-from zoo.installed import GROUPS, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,7 +85,7 @@ def _installed(catalogue: Catalogue, asked: str | None) -> list[tuple[str, str]]
 def _of_names(plugins: list[tuple[str, str]], scratch: Path, options: Mapping[str, str]) -> Suite:
     tests = scratch / "test_contract.py"
     suites = ", ".join(sorted({SUITES[kind] for kind, _ in plugins}))
-    parts = [f"import pytest\nfrom zoo.options import check\nfrom zoo.testing import {suites}\n"]
+    parts = [f"import pytest\nfrom zoo.catalogue.options import check\nfrom zoo.testing import {suites}\n"]
     names = {f"Test{number}": name for number, (_, name) in enumerate(plugins)}
     for test, (kind, name) in zip(names, plugins, strict=True):
         parts.append(f"\n\nclass {test}({SUITES[kind]}):\n    name = {name!r}\n")

@@ -19,7 +19,7 @@ PLACE = "ZOO_VERDICTS"
 """The environment variable by which `zoo.testing.verdicts` learns where to write: one JSON object a line."""
 RUN = """
 import sys
-from zoo.isolation.malformed import spare_libraries
+from zoo.catalogue.isolation.malformed import spare_libraries
 spare_libraries()  # pytest, too, reads every distribution's entry points
 import pytest
 sys.exit(pytest.main(sys.argv[1:]))

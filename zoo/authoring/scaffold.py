@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.installed import GROUPS
 from zoo.disk.files import scratch_folder, sync_folder
 from zoo.errors import DuplicateName, EnvironmentBroken, OptionInvalid
-from zoo.installed import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -33,7 +33,7 @@ from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, Elsewhere, ZooEr
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.installed import Installed
+    from zoo.catalogue.installed import Installed
 
 
 LESS_MEMORY = "end other programs; in training fewer --workers, a smaller --batch-size or --image-size take less"
@@ -121,7 +121,7 @@ def main(
     ] = False,
 ) -> None:
     """Take the global options."""
-    from zoo.installed import installed_plugins
+    from zoo.catalogue.installed import installed_plugins
 
     # Before the command's parameters are converted: pydantic does that, and a bad distribution would stop it.
     ctx.obj = Globals(debug, Path(registry) if registry else None, installed_plugins())

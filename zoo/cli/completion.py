@@ -76,9 +76,9 @@ def _names(catalogue: Catalogue, kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _options(catalogue: Catalogue, kind: str, name: str) -> Offer:
+    from zoo.catalogue.isolation.reading import read
+    from zoo.catalogue.options import option_helps
     from zoo.errors import ZooError
-    from zoo.isolation.reading import read
-    from zoo.options import option_helps
 
     section: Any = {"dataset": catalogue.registry.datasets, "backbone": catalogue.registry.models}.get(kind, {})
     entry = section.get(name)

@@ -75,13 +75,13 @@ def preview_cli(
     json: Json = False,
 ) -> None:
     """Draw a contact sheet: some images of every class, or one image as training sees it."""
+    from zoo.catalogue.made.augmentation import augmentation_maker
+    from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import print_json, stdout
-    from zoo.data.augment import augmentation_maker
     from zoo.data.decode import to_rgb
     from zoo.data.sheet import sheet_of_classes, sheet_of_one
     from zoo.disk.files import write_atomic
     from zoo.errors import OptionInvalid
-    from zoo.options import parse_pairs
 
     if augment_option and not augment:
         raise typer.BadParameter("--augment-option needs --augment NAME")
@@ -105,9 +105,9 @@ def preview_cli(
 
 
 def _prepared(ctx: typer.Context, dataset: str, dataset_option: list[str] | None, seed: int) -> PreparedData:
+    from zoo.catalogue.made.dataset import open_dataset
+    from zoo.catalogue.options import parse_pairs
     from zoo.data.prepared import prepare
-    from zoo.data.source import open_dataset
-    from zoo.options import parse_pairs
 
     given = parse_pairs(dataset_option or [], "--dataset-option")
     return prepare(open_dataset(ctx.obj.catalogue(), dataset, given), dataset, seed=seed)

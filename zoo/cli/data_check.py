@@ -39,13 +39,13 @@ def check_cli(
     json: Json = False,
 ) -> None:
     """Look for broken images, duplicates, leaks across splits, wrong labels; exit 3 if there is an error among them."""
+    from zoo.catalogue.made.dataset import open_dataset
+    from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import print_json
     from zoo.data.checkup.examine import examine
     from zoo.data.checkup.page import render_page
-    from zoo.data.source import open_dataset
     from zoo.disk.files import write_text
     from zoo.errors import ProofFailed
-    from zoo.options import parse_pairs
 
     if page.is_dir() and not no_page:
         raise typer.BadParameter(f"--page {page} is a folder; name a file")

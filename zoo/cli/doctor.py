@@ -9,8 +9,8 @@ from zoo.cli.options import Json
 
 def doctor_cli(ctx: typer.Context, json: Json = False) -> None:
     """Check the installation: packages that do not fit together, broken plugins, folders that cannot be written."""
+    from zoo.catalogue.doctor import examine
     from zoo.cli.output import print_json, print_table
-    from zoo.doctor import examine
 
     checks = examine(ctx.obj.catalogue())
     if json:

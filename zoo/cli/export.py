@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zoo.catalogue.installed import OURS
 from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
-from zoo.installed import OURS
 
 if TYPE_CHECKING:
     from zoo.artifact import Artifact, Manifest, Report
@@ -77,11 +77,11 @@ def export_cli(
     json: Json = False,
 ) -> None:
     """Export a run and prove the file on the run's own validation images."""
+    from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import note, print_json
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.export import ExportSpec, export_run
-    from zoo.options import parse_pairs
     from zoo.run import find_run
 
     formats = [

@@ -21,7 +21,7 @@ def list_cli(
     json: Json = False,
 ) -> None:
     """List every installed plugin and its state; imports nothing unless --check."""
-    from zoo.authoring.condition import conditions
+    from zoo.catalogue.condition import conditions
 
     found = conditions(ctx.obj.catalogue(), check=check)
     if json:
@@ -57,9 +57,9 @@ def check_cli(
 ) -> None:
     """Run the contract against a plugin, each promise in turn, in a process of its own."""
     from zoo.authoring.check import check_plugin
+    from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import note, print_json, print_table
     from zoo.errors import ProofFailed
-    from zoo.options import parse_pairs
 
     options = parse_pairs(option or [], "--option")
     verdicts = check_plugin(

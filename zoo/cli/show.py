@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.installed import Plugin
-    from zoo.options import Option
+    from zoo.catalogue.installed import Plugin
+    from zoo.catalogue.options import Option
 
 
 class Thing(enum.StrEnum):
@@ -72,9 +72,9 @@ def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> d
 
 
 def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
-    from zoo.licenses import code_license
-    from zoo.model import BackboneRequest, build_backbone, parameter_count
-    from zoo.options import options_of
+    from zoo.catalogue.licenses import code_license
+    from zoo.catalogue.made.backbone import BackboneRequest, build_backbone, parameter_count
+    from zoo.catalogue.options import options_of
 
     choice = catalogue.backbone(name)
     request = BackboneRequest(num_classes=1000, image_size=choice.entry.image_size, options=choice.entry.options)
@@ -99,8 +99,8 @@ def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
 
 
 def _plugin(catalogue: Catalogue, kind: Thing, name: str) -> dict[str, Any]:
-    from zoo.exporter import make_exporter
-    from zoo.options import exporter_options, options_of
+    from zoo.catalogue.made.exporter import make_exporter
+    from zoo.catalogue.options import exporter_options, options_of
 
     entry = catalogue.registry.datasets.get(name) if kind is Thing.dataset else None
     plugin = catalogue.find(kind, entry.plugin if entry and entry.plugin else name)
@@ -133,7 +133,7 @@ def _option(option: Option) -> dict[str, Any]:
 
 
 def _origin(plugin: Plugin) -> dict[str, Any]:
-    from zoo.licenses import code_license
+    from zoo.catalogue.licenses import code_license
 
     return {
         "name": plugin.name,

@@ -36,7 +36,7 @@ class Order:
 
     def path(self, config: TrainConfig) -> Path:
         """Return the folder of a new run."""
-        from zoo.data.source import short_name
+        from zoo.catalogue.made.dataset import short_name
         from zoo.run import default_name
 
         return self.root / (self.name or default_name(config.model, short_name(config.dataset)))

@@ -155,7 +155,7 @@ def train_cli(
     json: Json = False,
 ) -> None:
     """Fine-tune a model on a dataset, of one label an image or of several."""
-    from zoo.options import parse_pairs
+    from zoo.catalogue.options import parse_pairs
 
     given: dict[str, Any] = {
         "model": model,
@@ -234,8 +234,8 @@ def resolve_options(
     catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
 ) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
+    from zoo.catalogue.made.dataset import lasting_name
     from zoo.config import file_layer, model_layer, recipe_layers, resolve
-    from zoo.data.source import lasting_name
     from zoo.train.parent import parent_layers
     from zoo.train.teacher import lasting_teacher
 
@@ -263,8 +263,8 @@ def resolve_options(
 
 def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) -> dict[str, Any]:
     """Return those of the values that may be paths, as they mean the same from any folder."""
-    from zoo.data.augment import lasting_file
-    from zoo.data.source import lasting_name, lasting_options
+    from zoo.catalogue.made.augmentation import lasting_file
+    from zoo.catalogue.made.dataset import lasting_name, lasting_options
     from zoo.disk.home import runs_root
     from zoo.train.teacher import lasting_teacher
     from zoo.train.weighting import lasting_weights

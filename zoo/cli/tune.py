@@ -79,8 +79,8 @@ def tune_cli(
     json: Json = False,
 ) -> None:
     """Search training options: each trial is a run, and the best becomes a recipe for `zoo train --recipe`."""
+    from zoo.catalogue.options import parse_pairs
     from zoo.disk.home import runs_root
-    from zoo.options import parse_pairs
 
     given = {
         "model": model,
@@ -115,7 +115,7 @@ def _default_name(model: str, dataset: str) -> str:
     """Without the time: the same command goes on with the same study."""
     import re
 
-    from zoo.data.source import short_name
+    from zoo.catalogue.made.dataset import short_name
 
     return re.sub(r"[^\w.+-]+", "_", f"{model}-{short_name(dataset)}")
 

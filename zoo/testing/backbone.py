@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from zoo.catalogue import Catalogue
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.contracts.preprocess import Preprocess
-from zoo.model import BackboneRequest, build_backbone
 from zoo.testing.contract import Contract, changes
 from zoo.testing.fresh import fresh, watching_writes
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 NUM_CLASSES = 7
 TOLERANCE = 1e-4

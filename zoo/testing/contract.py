@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import pytest
 
 from zoo.catalogue import Catalogue
+from zoo.catalogue.isolation.child import state
+from zoo.catalogue.isolation.contain import contained
+from zoo.catalogue.isolation.probe import probe
+from zoo.catalogue.options import OFFERED_BY_ZOO, check, options_of
 from zoo.errors import OptionInvalid, ZooError
-from zoo.isolation.child import state
-from zoo.isolation.contain import contained
-from zoo.isolation.probe import probe
-from zoo.options import OFFERED_BY_ZOO, check, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from zoo.installed import Plugin
-    from zoo.options import Option
+    from zoo.catalogue.installed import Plugin
+    from zoo.catalogue.options import Option
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.catalogue.options import exporter_options
 from zoo.contracts.plugins import PRECISIONS, Exporter, ExportRequest
 from zoo.errors import ExportUnsupported, ZooError
-from zoo.options import exporter_options
 from zoo.testing.contract import Contract, changes, error_of, one_line, restored
 from zoo.testing.fresh import fresh, watching_writes
 from zoo.testing.requests import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from zoo.options import Option
+    from zoo.catalogue.options import Option
 
 COARSE = 0.1
 """By how much fewer classes sixteen levels may keep."""

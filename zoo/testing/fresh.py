@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.isolation.child import is_writing
+from zoo.catalogue.isolation.child import is_writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ SECONDS = 300
 BOOT = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from zoo.isolation.malformed import spare_libraries
+from zoo.catalogue.isolation.malformed import spare_libraries
 spare_libraries()
 from zoo.testing.fresh import answer
 answer(sys.argv[2])

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.data.source import is_users_own, locate
-from zoo.licenses import UNKNOWN, code_license, refuse_license
-from zoo.model import BackboneRequest, build_backbone
+from zoo.catalogue.licenses import UNKNOWN, code_license, refuse_license
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
+from zoo.catalogue.made.dataset import is_users_own, locate
 
 if TYPE_CHECKING:
     import torch
 
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.installed import Plugin
     from zoo.config import TrainConfig
     from zoo.data.prepared import PreparedData
-    from zoo.installed import Plugin
 
 
 def refuse_before_download(catalogue: Catalogue, config: TrainConfig) -> None:

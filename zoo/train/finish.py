@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.made.backbone import parameter_count
 from zoo.disk.files import write_text
 from zoo.disk.weights import load_weights
 from zoo.evaluate.labels import tune_thresholds
 from zoo.evaluate.metrics import metrics_of
 from zoo.evaluate.report import render_report
 from zoo.evaluate.score import eager, probabilities
-from zoo.model import parameter_count
 from zoo.run import RunRecord, now
 from zoo.train.allowed import licenses_of
 from zoo.versions import git_commit

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo.catalogue.made.tracker import Trackers, make_trackers
 from zoo.disk.weights import save_weights
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
-from zoo.tracking import Trackers, make_trackers
 from zoo.train.assemble import set_up
 from zoo.train.blend import best_blend
 from zoo.train.checkpoint import Checkpoints, read_checkpoint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.data.augment import augmentation_maker
+from zoo.catalogue.made.augmentation import augmentation_maker
 from zoo.data.cache import Cache, choose_mode
 from zoo.data.faults import Faults
 from zoo.data.folds import fold_of

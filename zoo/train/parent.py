@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.licenses import refuse_license
 from zoo.config import TrainConfig
 from zoo.disk.files import sha256
 from zoo.errors import OptionInvalid, RunInvalid
-from zoo.licenses import refuse_license
 from zoo.run import Run
 from zoo.train.teacher import other_classes
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.data.augment import find_augmentation
-from zoo.data.source import locate, open_dataset
+from zoo.catalogue.licenses import refuse_license
+from zoo.catalogue.made.augmentation import find_augmentation
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
+from zoo.catalogue.made.dataset import locate, open_dataset
 from zoo.disk.weights import load_weights
-from zoo.licenses import refuse_license
-from zoo.model import BackboneRequest, build_backbone
 from zoo.run import Run
 from zoo.train.allowed import refuse_before_download
 from zoo.train.material import Material, gather
@@ -24,10 +24,10 @@ from zoo.versions import versions
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.installed import Plugin
     from zoo.config import TrainConfig
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
-    from zoo.installed import Plugin
     from zoo.train.choose import Chosen
     from zoo.train.loaders import Loaders
     from zoo.train.watch import Watch

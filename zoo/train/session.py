@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from zoo.catalogue.made.augmentation import augmentation_maker
+from zoo.catalogue.made.dataset import locate
+from zoo.catalogue.made.tracker import check_trackers
 from zoo.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
-from zoo.data.augment import augmentation_maker
-from zoo.data.source import locate
 from zoo.errors import (
     CheckpointInvalid,
     DatasetInvalid,
@@ -16,7 +17,6 @@ from zoo.errors import (
     first_line,
 )
 from zoo.run import Run
-from zoo.tracking import check_trackers
 from zoo.train.assemble import set_up
 from zoo.train.checkpoint import read_checkpoint
 from zoo.train.choose import Chosen, choose

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.catalogue.made.backbone import parameter_count
 from zoo.errors import OptionInvalid
-from zoo.model import parameter_count
 from zoo.train.batch_size import largest_batch
 from zoo.train.by_images import batch_for, epochs_for
 from zoo.train.remembered import recall, remember

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.licenses import refuse_license
 from zoo.contracts.preprocess import Preprocess
 from zoo.disk.files import sha256
 from zoo.errors import CheckpointInvalid, OptionInvalid, RunInvalid, ZooError, first_line
 from zoo.evaluate.figures import TITLES, figure
-from zoo.licenses import refuse_license
 from zoo.run import Run, find_run
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from zoo.catalogue.installed import OURS
 from zoo.errors import OptionInvalid
-from zoo.installed import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from zoo.calling import blaming, failed, guest
+from zoo.catalogue.calling import blaming, failed, guest
+from zoo.catalogue.installed import OURS
+from zoo.catalogue.options import check, options_of
 from zoo.contracts.plugins import Dataset, Image, Split
 from zoo.disk.home import zoo_home
 from zoo.errors import ContractBroken, DatasetInvalid
-from zoo.installed import OURS
-from zoo.options import check, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zoo.catalogue import Catalogue
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 PATTERN = re.compile(r"[*?\[{]")
 """What several files are written with."""

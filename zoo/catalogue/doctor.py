@@ -11,12 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo.authoring.condition import conditions
+from zoo.catalogue.condition import conditions
 from zoo.disk.home import zoo_home
 
 if TYPE_CHECKING:
-    from zoo.authoring.condition import Condition
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.condition import Condition
 
 IMPORT_SECONDS = 120
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -123,7 +123,7 @@ def _version(distribution: str) -> str:
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
     # What a bad distribution breaks is told of that distribution, not of torch.
-    spared = "from zoo.isolation.malformed import spare_libraries; spare_libraries()"
+    spared = "from zoo.catalogue.isolation.malformed import spare_libraries; spare_libraries()"
     command = [sys.executable, "-W", "ignore", "-c", f"{spared}\n{code}"]
     try:
         return subprocess.run(

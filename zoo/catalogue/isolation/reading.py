@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.isolation.foretell import effects_of, end_of
+from zoo.catalogue.isolation.foretell import effects_of, end_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

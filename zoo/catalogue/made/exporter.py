@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.calling import blaming, guest
+from zoo.catalogue.calling import blaming, guest
 from zoo.contracts.plugins import PRECISIONS
 from zoo.errors import ContractBroken
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
+    from zoo.catalogue.installed import Plugin
     from zoo.contracts.plugins import Exporter
-    from zoo.installed import Plugin
 
 
 def make_exporter(catalogue: Catalogue, plugin: Plugin) -> Exporter:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.calling import blaming
+from zoo.catalogue.calling import blaming
+from zoo.catalogue.options import check, options_of
 from zoo.errors import OptionInvalid, first_line
-from zoo.options import check, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

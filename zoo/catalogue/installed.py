@@ -7,7 +7,7 @@ import importlib.metadata
 import re
 from dataclasses import dataclass
 
-from zoo.isolation.malformed import entry_points_of, spare_libraries
+from zoo.catalogue.isolation.malformed import entry_points_of, spare_libraries
 
 API_VERSION = 1
 """Of the contracts in `zoo.plugin`; a plugin's module may state the one that it was written for as `ZOO_API`."""

@@ -111,7 +111,7 @@ def read_registry(extra: Path | None = None) -> Registry:
 
 def builtin_path() -> Path:
     """Where our own registry.toml is: inside the package in a wheel, beside it in an editable install."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "registry.toml"
     return inside if inside.is_file() else package.parent / "registry.toml"
 

@@ -8,12 +8,12 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from zoo.calling import blaming, guest
+from zoo.catalogue.calling import blaming, guest
+from zoo.catalogue.installed import OURS, Installed, Plugin, Unreadable, api_fault, installed_plugins
+from zoo.catalogue.isolation.contain import contained
+from zoo.catalogue.registry import ModelEntry, Registry, read_registry
 from zoo.contracts.target import Target
 from zoo.errors import ContractBroken, DuplicateName, PluginBroken, UnknownName, first_line
-from zoo.installed import OURS, Installed, Plugin, Unreadable, api_fault, installed_plugins
-from zoo.isolation.contain import contained
-from zoo.registry import ModelEntry, Registry, read_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -210,7 +210,7 @@ def _names(plugin: Plugin, family: BackboneFamily) -> list[str]:
 
 
 def _try_apart(plugin: Plugin) -> None:
-    from zoo.isolation.probe import probe, remembered
+    from zoo.catalogue.isolation.probe import probe, remembered
 
     verdict = remembered(plugin)
     # What failed once may have been mended since, by installing what it needs.
@@ -221,7 +221,7 @@ def _try_apart(plugin: Plugin) -> None:
 
 def _failed_before(plugin: Plugin) -> bool:
     """Tell whether trying it once more, unasked, would only cost every command the same wait."""
-    from zoo.isolation.probe import remembered
+    from zoo.catalogue.isolation.probe import remembered
 
     verdict = remembered(plugin)
     return bool(verdict and verdict.reason)

@@ -6,14 +6,14 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo.installed import api_fault
-from zoo.isolation.reading import read
+from zoo.catalogue.installed import api_fault
+from zoo.catalogue.isolation.reading import read
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.installed import Plugin
-    from zoo.isolation.probe import Verdict
-    from zoo.isolation.reading import Reading
+    from zoo.catalogue.installed import Plugin
+    from zoo.catalogue.isolation.probe import Verdict
+    from zoo.catalogue.isolation.reading import Reading
 
 State = Literal["ok", "broken", "conflict"]
 
@@ -58,7 +58,7 @@ def conditions(catalogue: Catalogue, *, check: bool = False) -> list[Condition]:
 
 
 def _verdicts(plugins: list[Plugin], *, check: bool) -> dict[Plugin, Verdict | None]:
-    from zoo.isolation.probe import probe_all, remembered
+    from zoo.catalogue.isolation.probe import probe_all, remembered
 
     found = probe_all(plugins) if check else [remembered(plugin) for plugin in plugins]
     return dict(zip(plugins, found, strict=True))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.calling import blaming
+from zoo.catalogue.calling import blaming
+from zoo.catalogue.options import OFFERED_BY_ZOO, check, options_of
 from zoo.contracts.preprocess import Preprocess
 from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid
-from zoo.options import OFFERED_BY_ZOO, check, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.catalogue.isolation.reading import find_source
 from zoo.disk.files import write_json
 from zoo.disk.home import zoo_home
 from zoo.errors import EnvironmentBroken
-from zoo.isolation.reading import find_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 LONGEST_SECONDS = 60
 """Where the watch inside the process cannot see: compiled code that holds the interpreter."""

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.calling import blaming, guest
+from zoo.catalogue.calling import blaming, guest
+from zoo.catalogue.installed import OURS
+from zoo.catalogue.options import check, options_of
 from zoo.contracts.plugins import CropsFirst
 from zoo.errors import ContractBroken
-from zoo.installed import OURS
-from zoo.options import check, options_of
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 FILE_PLUGIN = f"{OURS}/file"
 """The plugin that `--augment FILE` is short for."""

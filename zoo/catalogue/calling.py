@@ -11,7 +11,7 @@ from zoo.errors import ContractBroken, PluginBroken, ZooError, first_line, lacks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from zoo.installed import Plugin
+    from zoo.catalogue.installed import Plugin
 
 Thing = TypeVar("Thing")
 
