@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
 
-    from zoo.artifact import Manifest
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.manifest import Manifest
+    from zoo.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "bench/coverage.toml"
@@ -193,8 +193,8 @@ def facts(member: Mapping[str, Any], runs: Path) -> Iterator[tuple[str, Row]]:
 
 def int8_facts(run: Run, shipped: Manifest) -> Row:
     """Return what became of int8: the file that was asked for, and the one that was made in its place, if any."""
-    from zoo.artifact import REJECTED, Artifact
     from zoo.errors import ArtifactInvalid
+    from zoo.runs.artifact import REJECTED, Artifact
 
     asked = None if shipped.instead_of else shipped
     if shipped.instead_of:
@@ -225,8 +225,8 @@ def exported(catalogue: Catalogue, run: Run, precision: str) -> Manifest:
 
 def trained_run(catalogue: Catalogue, member: Mapping[str, Any], runs: Path) -> Run:
     """Return the family's finished run, trained if there is none yet."""
-    from zoo.cli.train import resolve_options
-    from zoo.run import Run
+    from zoo.runs.layers import resolve_options
+    from zoo.runs.run import Run
     from zoo.train.session import start_run
 
     size = member.get("size", SIZE)
@@ -269,7 +269,7 @@ def images(catalogue: Catalogue, runs: Path) -> Path:
 
 def provenance() -> dict[str, str]:
     """Return when and with what a row was made."""
-    from zoo.versions import machine, versions
+    from zoo.runs.versions import machine, versions
 
     known = versions([])
     onnxruntime = known.get("onnxruntime-gpu") or known.get("onnxruntime", "")

@@ -31,19 +31,19 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
 from zoo.data.loader import evaluation_batches
 from zoo.export import ExportSpec, export_run
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained
 from zoo.runtime.session import OnnxPredictor
 from zoo.runtime.timing import interleave
 from zoo.train.session import start_run
-from zoo.trained import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 REPEATS = 5
 TIMED_IMAGES = 16

@@ -22,7 +22,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
+from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 
 DIGITS_SEEDS, SHAPES_SEEDS = 5, 3

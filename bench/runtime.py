@@ -25,16 +25,16 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
 from zoo.export import ExportSpec, export_run
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.runtime.model import Model
 from zoo.runtime.pixels import decode
 from zoo.runtime.timing import interleave
 from zoo.train.session import start_run
 
 if TYPE_CHECKING:
-    from zoo.artifact import Artifact
+    from zoo.runs.artifact import Artifact
 
 REPEATS = 5
 SECONDS = 6.0

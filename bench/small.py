@@ -22,15 +22,15 @@ import torch
 from PIL import Image
 
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
 from zoo.data.loader import evaluation_batches
+from zoo.runs.layers import resolve_options
+from zoo.runs.trained import load_trained
 from zoo.train.session import start_run
-from zoo.trained import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 LIMIT = 5.0
 """Points that may be lost."""

@@ -29,8 +29,8 @@ import timm
 import torch
 from timm.utils import AverageMeter, ModelEmaV3
 
-from zoo.config import TrainConfig
 from zoo.contracts.preprocess import Preprocess
+from zoo.runs.config import TrainConfig
 from zoo.train.choose import Chosen
 from zoo.train.loaders import Loaders
 from zoo.train.loop import train_epoch, train_step

@@ -11,7 +11,7 @@ from zoo.contracts.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.artifact import Artifact
+    from zoo.runs.artifact import Artifact
 
 
 def unpacked_bundle(

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,7 +106,7 @@ def catalogue() -> Catalogue:
 
 def train_digits(catalogue: Catalogue, path: Path, **options: Any) -> Run:
     """Train the tiny model on digits for a moment."""
-    from zoo.cli.train import resolve_options
+    from zoo.runs.layers import resolve_options
     from zoo.train.session import start_run
 
     given = {"model": "tiny", "dataset": "digits", "epochs": 3, "lr": 3e-3, "ema_decay": 0.9, **options}

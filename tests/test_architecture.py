@@ -16,19 +16,20 @@ HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydan
 
 # What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
 LAYERS = (
-    {"zoo", "zoo.errors", "zoo.runtime"},
-    {"zoo.disk", "zoo.contracts", "zoo.evaluate.labels", "zoo.evaluate.metrics"},
-    {"zoo.data.tables", "zoo.data.folders", "zoo.catalogue"},
-    {"zoo.plugin", "zoo.preprocess", "zoo.config", "zoo.versions"},
-    {"zoo.run", "zoo.artifact", "zoo.verify", "zoo.find"},
-    {"zoo.data"},
+    {"zoo", "zoo.errors", "zoo.runtime", "zoo.evaluate"},
+    {"zoo.disk", "zoo.contracts"},
+    {"zoo.data", "zoo.catalogue"},
+    {"zoo.plugin", "zoo.preprocess", "zoo.runs"},
     {
-        "zoo.trained",
-        "zoo.data.checkup",
-        "zoo.evaluate",
         "zoo.train",
         "zoo.tune",
         "zoo.folds",
+        "zoo.evaluate.calibration",
+        "zoo.evaluate.subject",
+        "zoo.evaluate.export_plots",
+        "zoo.evaluate.export_report",
+        "zoo.evaluate.export_tried",
+        "zoo.verify",
         "zoo.proof",
         "zoo.golden",
         "zoo.guarded",
@@ -45,7 +46,7 @@ LAYERS = (
         "zoo.serve",
     },
     {"zoo.testing", "zoo.authoring"},
-    {"zoo.catalogue.doctor", "zoo.cli", "zoo.__main__"},
+    {"zoo.cli", "zoo.__main__"},
 )
 
 

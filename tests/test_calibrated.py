@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo.artifact import Temperature
 from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.shipped import Tempered, known_score
 from zoo.contracts.unknown import Unknown
@@ -23,17 +22,19 @@ from zoo.evaluate.metrics import expected_calibration_error
 from zoo.export import ExportSpec, export_run
 from zoo.guarded import Guarded
 from zoo.reproof import verify_artifact
-from zoo.run import Run
+from zoo.runs.manifest import Temperature
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained, shipped_model
 from zoo.runtime.model import Model
-from zoo.trained import load_trained
 from zoo.verify import Budget, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.artifact import Artifact, Manifest
     from zoo.catalogue import Catalogue
     from zoo.contracts.unknown import UnknownBy
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
 
     from .conftest import Answer
 
@@ -277,7 +278,7 @@ def test_the_graph_divides_by_the_temperature_and_has_a_second_output(
     images = artifact.golden().images
     found, unknown = session.run(["probabilities", "unknown"], {"image": images})
     with torch.inference_mode():
-        plain = trained_run.shipped_model(catalogue)[0](torch.from_numpy(images)).numpy()
+        plain = shipped_model(catalogue, trained_run)[0](torch.from_numpy(images)).numpy()
     assert np.allclose(found, softmax(np.log(plain) / manifest.temperature.value), atol=1e-5)
     assert np.array_equal(found.argmax(1), plain.argmax(1))
     assert unknown.shape == (len(images),)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from zoo.artifact import Artifact, Golden, Latency, Manifest, Refusal, Report, Tensor
 from zoo.errors import ArtifactInvalid, ContractBroken
 from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.export_report import render_export
@@ -20,7 +19,9 @@ from zoo.evaluate.labelling import Box, Label, place
 from zoo.evaluate.page import STYLE
 from zoo.export import ExportSpec, export_run
 from zoo.plugin import Attempt, Made, Score
-from zoo.run import Run
+from zoo.runs.artifact import Artifact, Golden
+from zoo.runs.manifest import Latency, Manifest, Refusal, Report, Tensor
+from zoo.runs.run import Run
 from zoo.verify import compare
 
 if TYPE_CHECKING:

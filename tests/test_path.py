@@ -8,14 +8,14 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from zoo.artifact import Artifact
 from zoo.catalogue.made.dataset import open_dataset
-from zoo.cli.train import resolve_options
 from zoo.data.prepared import prepare
 from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run
 from zoo.predict import predict_files
 from zoo.reproof import verify_artifact
+from zoo.runs.artifact import Artifact
+from zoo.runs.layers import resolve_options
 from zoo.runtime.golden import replay as selftest
 from zoo.runtime.model import Model
 from zoo.train.session import start_run

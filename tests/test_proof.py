@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 from safetensors.torch import load_file, save_file
 
-from zoo.artifact import Artifact
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
 from zoo.export import ExportSpec, export_run
 from zoo.golden import choose
 from zoo.reproof import verify_artifact
-from zoo.run import Run
+from zoo.runs.artifact import Artifact
+from zoo.runs.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_a_missing_or_an_unknown_file_is_refused(catalogue: Catalogue, copied_ru
 def test_verify_exits_3_when_the_golden_answers_differ(
     cli: Callable[..., Answer], copied_run: Run, catalogue: Catalogue
 ) -> None:
-    from zoo.artifact import checksums, write_golden
+    from zoo.runs.artifact import checksums, write_golden
 
     artifact = artifact_of(copied_run)
     golden = artifact.golden()

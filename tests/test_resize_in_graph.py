@@ -9,19 +9,20 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from zoo.artifact import Latency, ResizeCost
 from zoo.bench import bench_artifacts
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
 from zoo.evaluate.export_tried import resize_told
-from zoo.evaluate.score import eager
 from zoo.evaluate.subject import evaluate
 from zoo.export import ExportSpec, export_run
 from zoo.plugin import Split
 from zoo.predict import predict_files
 from zoo.reproof import verify_artifact
+from zoo.runs.manifest import Latency, ResizeCost
+from zoo.runs.score import eager
+from zoo.runs.trained import shipped_model
 from zoo.verify import RESIZE_LIMIT, Budget, findings
 
 from .conftest import make_pictures, train_digits
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zoo.artifact import Artifact, Manifest
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
+    from zoo.runs.run import Run
 
     from .conftest import Answer
 
@@ -101,7 +103,7 @@ def test_golden_vectors_are_of_another_size_and_come_out_again(
     assert golden.images.shape[1:] == (2 * SIDE, SIDE + SIDE // 2, 3)
     preprocess = Preprocess.from_json(manifest.preprocess)
     pixels = np.stack([preprocess.prepare(image) for image in golden.images])
-    shipped, _ = run.shipped_model(catalogue)
+    shipped, _ = shipped_model(catalogue, run)
     assert np.abs(eager(shipped)(pixels) - golden.reference).max() < 1e-6
     session = onnxruntime.InferenceSession(artifact.path / manifest.model_file)
     answers = [session.run(["probabilities"], {"image": image[None]})[0] for image in golden.images]

@@ -11,8 +11,9 @@ from zoo.runtime.timing import interleave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.artifact import Artifact, Measured
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Measured
 
 
 @dataclass(frozen=True, kw_only=True)

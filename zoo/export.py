@@ -7,7 +7,6 @@ import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from zoo.artifact import PAGE, REJECTED, Artifact, Manifest, Refusal, Tensor, checksums, write_golden, write_manifest
 from zoo.catalogue.made.tracker import make_trackers
 from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
@@ -16,20 +15,22 @@ from zoo.export_file import contender, write_model
 from zoo.export_job import ExportSpec, Job, checked
 from zoo.monitor.reference import write_reference
 from zoo.proof import prove
-from zoo.run import now
-from zoo.trained import load_trained
+from zoo.runs.artifact import PAGE, REJECTED, Artifact, checksums, write_golden, write_manifest
+from zoo.runs.manifest import Manifest, Refusal, Tensor
+from zoo.runs.record import now
+from zoo.runs.trained import load_trained
+from zoo.runs.versions import versions
 from zoo.verify import Budget
-from zoo.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from zoo.artifact import Report
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Made
-    from zoo.run import Run
-    from zoo.trained import Trained
+    from zoo.runs.manifest import Report
+    from zoo.runs.run import Run
+    from zoo.runs.trained import Trained
 
 __all__ = ["ExportSpec", "export_run", "prove_again"]
 

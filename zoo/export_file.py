@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from zoo.artifact import Artifact
 from zoo.catalogue.calling import blaming
 from zoo.catalogue.installed import OURS
 from zoo.contracts.plugins import ExportRequest, Made
@@ -18,6 +17,7 @@ from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export_job import ExportSpec, checked
 from zoo.judge import Judge
 from zoo.proof import Contender
+from zoo.runs.artifact import Artifact
 from zoo.runtime.golden import is_coarse
 from zoo.runtime.session import OnnxPredictor
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from zoo.contracts.plugins import Exporter, Predictor
     from zoo.export_job import Job
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 YARDSTICK = f"{OURS}/onnx"
 """The exporter whose fp32 file every artifact is timed beside."""

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     import torch
 
-    from zoo.artifact import Pruning, Refusal
     from zoo.catalogue import Catalogue
     from zoo.catalogue.installed import Plugin
     from zoo.contracts.plugins import Exporter
     from zoo.contracts.target import Target
     from zoo.contracts.unknown import UnknownBy
+    from zoo.runs.manifest import Pruning, Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

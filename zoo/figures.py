@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from zoo.artifact import Measured
 from zoo.disk.files import write_json
 from zoo.errors import OptionInvalid
+from zoo.runs.manifest import Measured
 from zoo.runtime.manifest import MANIFEST
 from zoo.runtime.measure import MEASURED, MOST_KEPT
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from zoo.artifact import Artifact
+    from zoo.runs.artifact import Artifact
 
 MOST_BYTES = 50_000_000
 """Of a file that somebody brings."""

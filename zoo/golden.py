@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.artifact import Golden
 from zoo.data.decode import to_rgb
-from zoo.evaluate.score import eager
 from zoo.guarded import Guarded
+from zoo.runs.artifact import Golden
+from zoo.runs.score import eager
 from zoo.verify import agree
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 GOLDEN_IMAGES = 16
 STEADY = 0.001

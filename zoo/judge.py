@@ -10,12 +10,12 @@ import numpy as np
 from zoo.contracts.plugins import Score, Split
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.labels import right, thresholds_of
-from zoo.evaluate.score import eager
+from zoo.runs.score import eager
 from zoo.verify import agree, fidelity
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 SPLIT = "val"
 MOST_IMAGES = 1024

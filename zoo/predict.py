@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.artifact import Artifact
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import describe, to_rgb
 from zoo.errors import ContractBroken
 from zoo.evaluate.labels import chosen, thresholds_of
-from zoo.evaluate.score import eager
+from zoo.runs.artifact import Artifact
+from zoo.runs.score import eager
+from zoo.runs.trained import shipped_model
 from zoo.runtime.model import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from zoo.artifact import Manifest
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Predictor
-    from zoo.run import Run, RunRecord
+    from zoo.runs.manifest import Manifest
+    from zoo.runs.record import RunRecord
+    from zoo.runs.run import Run
 
 
 def predict_files(catalogue: Catalogue, subject: Run | Artifact, files: Sequence[Path], *, top: int) -> list[Answer]:
@@ -61,5 +63,5 @@ def _ask(predict: Predictor, described: Manifest | RunRecord, image: np.ndarray)
 def _open(catalogue: Catalogue, subject: Run | Artifact) -> tuple[Predictor, Manifest | RunRecord]:
     if isinstance(subject, Artifact):
         return subject.open(catalogue), subject.manifest()
-    shipped, _ = subject.shipped_model(catalogue)
+    shipped, _ = shipped_model(catalogue, subject)
     return eager(shipped), subject.record()

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.artifact import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.labels import thresholds_of
-from zoo.evaluate.score import eager
 from zoo.golden import choose, golden_of
 from zoo.guarded import Guarded
 from zoo.monitor.reference import Reference, reference_of
+from zoo.runs.manifest import Agreement, Elsewhere, Latency, Report, ResizeCost
+from zoo.runs.score import eager
+from zoo.runs.versions import machine
 from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave, joined
 from zoo.verify import Budget, agree, compare, findings
-from zoo.versions import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zoo.artifact import Golden
     from zoo.contracts.plugins import Predictor
-    from zoo.trained import Trained
+    from zoo.runs.artifact import Golden
+    from zoo.runs.trained import Trained
 
 SPLIT = "val"
 BATCH_SIZES = (1, 2, 5)

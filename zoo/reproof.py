@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.export import prove_again
-from zoo.find import run_of
 from zoo.golden import replay
+from zoo.runs.find import run_of
 from zoo.runtime.golden import limit_of
 from zoo.verify import differing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.artifact import Artifact, Report
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Report
 
 
 @dataclass(frozen=True, kw_only=True)

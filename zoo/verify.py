@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.artifact import Agreement, ClassChange, Fidelity, Report
 from zoo.evaluate.labels import answered, chosen, held, logits, right
 from zoo.evaluate.metrics import expected_calibration_error, mean_average_precision
+from zoo.runs.manifest import Agreement, ClassChange, Fidelity, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from bench.learning.clock import cpu_seconds
 from bench.learning.result import Job, Outcome
 from bench.learning.script import train_script
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
+from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 
 LATE_IMPORTS = ("albumentations", "sklearn.linear_model", "zoo_plugins.augmentations", "zoo_plugins.timm_family")

@@ -13,8 +13,8 @@ from zoo.contracts.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.artifact import Artifact
     from zoo.bundle.make import Bundle
+    from zoo.runs.artifact import Artifact
 
 
 @pytest.fixture(scope="session")

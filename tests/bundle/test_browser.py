@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
 pytestmark = pytest.mark.slow
 CLOSE = 1e-3

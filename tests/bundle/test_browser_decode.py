@@ -18,8 +18,8 @@ from .test_browser import unpack
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
 
 pytestmark = pytest.mark.slow
 LOOK = """async ([address, text]) => {

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.artifact import Artifact
     from zoo.bundle.make import Bundle
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
 
 NO_ZOO = """
 import sys
@@ -225,7 +225,7 @@ def test_other_answers_fail_the_proof(unpacked: Path, cli: Callable[..., Answer]
 
 
 def test_a_refused_artifact_is_not_bundled(onnx_artifact: Artifact, tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    from zoo.artifact import REJECTED
+    from zoo.runs.artifact import REJECTED
 
     shutil.copytree(onnx_artifact.path, tmp_path / f"onnx-fp32{REJECTED}")
     done = cli("bundle", tmp_path / f"onnx-fp32{REJECTED}")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
 
 @pytest.fixture(params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.artifact import Artifact
     from zoo.bundle.make import Bundle
+    from zoo.runs.artifact import Artifact
 
 
 def pair(folder: Path, name: str) -> tuple[Path, Path]:

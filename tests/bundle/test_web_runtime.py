@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
 
 WEB = ROOT / "zoo/bundle/web"
 

@@ -11,7 +11,7 @@ import pytest
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.cache import Cache
-from zoo.data.folds import Fold, deal, fold_of
+from zoo.data.folds import Fold, deal
 from zoo.data.prepared import Recorded, Subset, prepare
 from zoo.errors import DatasetInvalid, OptionInvalid
 from zoo.plugin import Dataset, Split
@@ -99,15 +99,15 @@ def test_fewer_images_than_folds_is_one_line() -> None:
 
 
 def test_folds_without_saying_which_is_one_line(catalogue: Catalogue) -> None:
-    from zoo.cli.train import resolve_options
+    from zoo.runs.layers import resolve_options
 
     def config(**given: Any) -> Any:
         return resolve_options(catalogue, {"model": "tiny", "dataset": "digits", **given}, None, None).config
 
-    assert fold_of(config()) is None
-    assert fold_of(config(folds=3, fold=2)) == Fold(number=2, of=3)
+    assert config().chosen_fold is None
+    assert config(folds=3, fold=2).chosen_fold == Fold(number=2, of=3)
     with pytest.raises(OptionInvalid, match="say which"):
-        fold_of(config(folds=3))
+        _ = config(folds=3).chosen_fold
 
 
 def pictures(count: int, seed: int) -> list[np.ndarray]:

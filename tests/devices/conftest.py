@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from zoo.catalogue.made.dataset import open_dataset
-from zoo.cli.train import resolve_options
 from zoo.data.prepared import prepare
 from zoo.export import export_run
 from zoo.export_job import ExportSpec
+from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 
 from ..bundles import unpacked_bundle
@@ -34,8 +34,8 @@ from ..tools import call, missing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
+    from zoo.runs.artifact import Artifact
 
     Device = Callable[[Path, Sequence[Path]], tuple[bool, np.ndarray]]
     """From a bundle's folder and pictures to whether its selftest passes, and probabilities, float64 [N, C]."""

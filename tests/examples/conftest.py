@@ -21,9 +21,9 @@ from ..tools import call, tool
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
     Example = list[str]
 

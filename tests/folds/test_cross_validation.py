@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.cli.train import resolve_options
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid, Terminated
 from zoo.folds.result import read
 from zoo.folds.work import read_plan, resume_folds, start_folds
-from zoo.run import Run, find_run, find_unfinished, list_runs
+from zoo.runs.find import find_run, find_unfinished, list_runs
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
-from zoo.trained import load_trained
 
 from ..conftest import make_pictures
 from ..train.drawn import OPTIONS, draw_dataset
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved, TrainConfig
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.layers import Resolved
     from zoo.train.state import TrainState
 
     from ..conftest import Answer

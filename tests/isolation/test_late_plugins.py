@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Answer
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.artifact import Artifact
     from zoo.monitor.reference import Reference
+    from zoo.runs.artifact import Artifact
 
 CLASSES = tuple("abcdefghij")
 

@@ -21,8 +21,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from zoo.artifact import Golden, Latency, Manifest, Report, Tensor, checksums, write_golden, write_manifest
 from zoo.contracts.preprocess import Preprocess
+from zoo.runs.artifact import Golden, checksums, write_golden, write_manifest
+from zoo.runs.manifest import Latency, Manifest, Report, Tensor
 from zoo.runtime.session import OnnxPredictor
 
 if TYPE_CHECKING:

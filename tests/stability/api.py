@@ -104,10 +104,10 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 
 def _files() -> Iterator[str]:
-    from zoo.artifact import Manifest, Report
     from zoo.catalogue.registry import Registry
-    from zoo.config import TrainConfig
-    from zoo.run import RunRecord
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.manifest import Manifest, Report
+    from zoo.runs.record import RunRecord
 
     for file, model in (("run.json", RunRecord), ("artifact.json", Manifest), ("artifact.json report", Report)):
         yield from (f"{file}: {field.alias or name}" for name, field in model.model_fields.items())

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from zoo import artifact, run
 from zoo.evaluate.metrics import classification_metrics
-from zoo.evaluate.score import eager, probabilities
-from zoo.run import Run
-from zoo.trained import load_trained
+from zoo.runs.artifact import list_artifacts
+from zoo.runs.manifest import SCHEMA as ARTIFACT_SCHEMA
+from zoo.runs.record import SCHEMA as RUN_SCHEMA
+from zoo.runs.run import Run
+from zoo.runs.score import eager, probabilities
+from zoo.runs.trained import load_trained
 
 from ..conftest import ROOT
 
@@ -38,8 +40,8 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 def test_there_is_one_of_each_schema() -> None:
     records = [json.loads((path / "run.json").read_text()) for path in RUNS]
     manifests = [json.loads(file.read_text()) for file in STORED.rglob("artifact.json")]
-    assert {record["schema"] for record in records} == set(range(1, run.SCHEMA + 1))
-    assert {manifest["schema"] for manifest in manifests} == set(range(1, artifact.SCHEMA + 1))
+    assert {record["schema"] for record in records} == set(range(1, RUN_SCHEMA + 1))
+    assert {manifest["schema"] for manifest in manifests} == set(range(1, ARTIFACT_SCHEMA + 1))
 
 
 def test_a_run_gives_the_accuracy_that_it_recorded(stored: Run, catalogue: Catalogue) -> None:
@@ -53,7 +55,7 @@ def test_a_run_gives_the_accuracy_that_it_recorded(stored: Run, catalogue: Catal
 
 
 def test_an_artifact_gives_its_golden_answers(stored: Run, catalogue: Catalogue) -> None:
-    found = artifact.list_artifacts(stored.export_folder)
+    found = list_artifacts(stored.export_folder)
     assert {a.path.name for a in found} == {"onnx-fp32", "onnx-int8"}
     for one in found:
         golden = one.golden()

@@ -19,9 +19,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from zoo.catalogue import Catalogue
-from zoo.cli.train import resolve_options
 from zoo.errors import ZooError
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.checkpoint import read_checkpoint
 from zoo.train.session import resume_run, start_run
 

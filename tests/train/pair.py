@@ -58,10 +58,10 @@ def carry_out(order: dict[str, Any], world: World) -> dict[str, Any]:
     import torch
 
     from zoo.catalogue import Catalogue
-    from zoo.cli.train import resolve_options
     from zoo.errors import Interrupted, ZooError
     from zoo.folds.work import start_folds
-    from zoo.run import Run
+    from zoo.runs.layers import resolve_options
+    from zoo.runs.run import Run
     from zoo.train.session import resume_run, start_run
     from zoo.train.watch import Watch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.cli.train import resolve_options
+from zoo.runs.layers import resolve_options
 from zoo.train.choose import choose
 from zoo.train.freeze import classifier_of
 from zoo.train.loop import train_step
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.catalogue import Catalogue
-    from zoo.config import TrainConfig
     from zoo.contracts.preprocess import Preprocess
+    from zoo.runs.config import TrainConfig
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from timm.models.resnet import ResNet
 
-from zoo.cli.train import resolve_options
 from zoo.contracts.preprocess import Preprocess
 from zoo.errors import Interrupted, TrainingFailed
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train import batch_size as sizes
 from zoo.train import settle as settling
 from zoo.train.batch_size import bytes_per_image, free_memory, largest_batch, search

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from zoo.cli.train import resolve_options
-from zoo.config import TrainConfig
 from zoo.contracts.preprocess import Preprocess
 from zoo.errors import OptionInvalid
+from zoo.runs.config import TrainConfig
+from zoo.runs.layers import resolve_options
 from zoo.train import settle as settling
 from zoo.train import timing
 from zoo.train.choose import choose
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
 PLAIN = Mode(precision="fp32", layout="nchw")
 SHORT = Mode(precision="bf16", layout="nhwc")
@@ -222,7 +222,7 @@ def test_a_resume_keeps_what_was_chosen(catalogue: Catalogue, tmp_path: Path, mo
     with pytest.raises(Interrupted):
         train(catalogue, tmp_path / "run", Stop())
     monkeypatch.setattr(settling, "usual_mode", lambda *_: pytest.fail("chosen already"))
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
     chosen = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved).record().chosen
     assert (chosen["precision"], chosen["layout"]) == ("bf16", "nchw")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch._dynamo.eval_frame import OptimizedModule
 
-from zoo.cli.train import resolve_options
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train import replica
 from zoo.train.compiled import compiled
 from zoo.train.session import resume_run, start_run

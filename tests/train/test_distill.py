@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from zoo.catalogue.made import dataset as source
-from zoo.cli.train import resolve_options
 from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.shipped import Normalise
 from zoo.data.loader import evaluation_batches
@@ -22,14 +21,15 @@ from zoo.data.prepared import PreparedData
 from zoo.disk.files import sha256
 from zoo.errors import Interrupted, LicenseRefused, OptionInvalid
 from zoo.plugin import Dataset, Split
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained, shipped_model
 from zoo.train import parts
 from zoo.train.choose import choose
 from zoo.train.distill import Distillation, divergence, make_distillation
 from zoo.train.session import resume_run, start_run
 from zoo.train.teacher import Teacher, check_classes, check_teacher, find_teacher, tell_teacher
 from zoo.train.watch import Watch
-from zoo.trained import load_trained
 
 from .drawn import OPTIONS, draw_dataset, mixes_labels
 from .rig import batch, make_rig
@@ -196,7 +196,7 @@ def test_a_finished_run_answers_as_it_ships(catalogue: Catalogue, trained_run: R
     lesson = make_distillation(teacher, config, choose(config), student, multi_label=False)
     assert lesson is not None
     answers = lesson.answers(Normalise(student.mean, student.std)(torch.from_numpy(images)))
-    shipped, _ = trained_run.shipped_model(catalogue)
+    shipped, _ = shipped_model(catalogue, trained_run)
     torch.testing.assert_close(answers.softmax(1), shipped(torch.from_numpy(images)), atol=1e-5, rtol=1e-4)
     assert not any(part.training for part in teacher.backbone.modules())
     assert not any(parameter.requires_grad for parameter in teacher.backbone.parameters())
@@ -218,7 +218,7 @@ def test_of_random_labels_a_student_learns_what_the_teacher_knows(
     monkeypatch.setattr(parts, "open_dataset", shuffled)
     given = {"dataset": "digits", "teacher": str(trained_run.path), "distill_share": 1.0, "epochs": 4, "lr": 4e-3}
     run = start_run(catalogue, options(catalogue, **given, ema_decay=0.0, warmup_epochs=0), tmp_path / "run")
-    shipped, backbone = run.shipped_model(catalogue)
+    shipped, backbone = shipped_model(catalogue, run)
     # The best weights are those that random labels chose.
     backbone.load_state_dict(torch.load(run.checkpoint_file, weights_only=True)["model"])
     trained = load_trained(catalogue, trained_run)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from zoo.cli.train import resolve_options
-from zoo.config import TrainConfig
 from zoo.data.loader import TrainLoader
+from zoo.runs.config import TrainConfig
+from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 from zoo.train.watch import Watch
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.run import Run
     from zoo.train.state import TrainState
 
     Traces = Callable[..., bytes]

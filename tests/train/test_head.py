@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from zoo.cli.train import resolve_options
-from zoo.config import TrainConfig
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.run import Run
+from zoo.runs.config import TrainConfig
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.blend import SHARES, Blend, between, choose, standard_error
 from zoo.train.freeze import check_classifier
 from zoo.train.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size

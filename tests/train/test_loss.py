@@ -16,7 +16,7 @@ from zoo.train.task import make_task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.config import Loss
+    from zoo.runs.config import Loss
 
     from ..conftest import Answer
 

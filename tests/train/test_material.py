@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zoo.catalogue.made.dataset import lasting_options
-from zoo.cli.train import resolve_options
 from zoo.data import screen as screening
 from zoo.errors import DatasetInvalid, Interrupted
 from zoo.evaluate.subject import evaluate
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained
 from zoo.train.session import resume_run, start_run
-from zoo.trained import load_trained
 
 from ..conftest import make_pictures
 from .test_resume import StopAt, lines
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
 
     from ..conftest import Answer
 

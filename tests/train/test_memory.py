@@ -9,11 +9,11 @@ import pytest
 import torch
 from timm.models.resnet import ResNet
 
-from zoo.cli.train import resolve_options
 from zoo.data import loader, screen
 from zoo.data.decode import to_rgb
 from zoo.errors import EnvironmentBroken, TrainingFailed, lacks_memory
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.runtime import pixels
 from zoo.train.session import resume_run, start_run
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
 
     from ..conftest import Answer
 

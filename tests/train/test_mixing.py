@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.cli.train import resolve_options
 from zoo.errors import EnvironmentBroken, Interrupted, OptionInvalid
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.choose import choose
 from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches
 from zoo.train.optimizer import make_optimizer
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved, TrainConfig
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.layers import Resolved
 
     from ..conftest import Answer
 

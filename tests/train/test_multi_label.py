@@ -13,17 +13,17 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score
 from timm.loss import BinaryCrossEntropy
 
-from zoo.cli.train import resolve_options
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import label_metrics
-from zoo.evaluate.score import eager, probabilities
 from zoo.export import ExportSpec, export_run
 from zoo.predict import predict_files
 from zoo.reproof import verify_artifact
+from zoo.runs.layers import resolve_options
+from zoo.runs.score import eager, probabilities
+from zoo.runs.trained import load_trained
 from zoo.train.session import start_run
 from zoo.train.task import make_task
 from zoo.train.watch import Watch
-from zoo.trained import load_trained
 
 from .drawn import MARKS, OPTIONS, draw, draw_dataset, mixes_labels
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zoo.artifact import Artifact
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
     from ..conftest import Answer
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from zoo.cli.train import resolve_options
 from zoo.data.loader import TrainLoader
 from zoo.errors import Interrupted
 from zoo.plugin import Split
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.loaders import Loaders
 from zoo.train.norms import estimate_norms
 from zoo.train.session import resume_run, start_run

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.config import TrainConfig
 from zoo.errors import OptionInvalid
+from zoo.runs.config import TrainConfig
 from zoo.train.optimizer import check_optimizer, make_optimizer
 
 from .rig import batch, make_rig

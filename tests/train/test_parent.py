@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.cli.train import resolve_options
 from zoo.disk.files import sha256
 from zoo.disk.weights import load_weights
 from zoo.errors import LicenseRefused, OptionInvalid, RunInvalid
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.parent import check_parent
 from zoo.train.session import start_run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
 
     from ..conftest import Answer
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.cli.train import resolve_options
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.freeze import check_classifier
 from zoo.train.probe import fit_line
 from zoo.train.session import resume_run, start_run

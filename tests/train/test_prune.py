@@ -18,9 +18,10 @@ from ..conftest import train_digits
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.artifact import Artifact, Manifest
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
+    from zoo.runs.run import Run
 
 SHARE = 0.3
 FAMILIES = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test_byobnet")

@@ -12,16 +12,16 @@ import timm
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from zoo.cli.train import resolve_options
 from zoo.contracts.shipped import Normalise
 from zoo.data.loader import evaluation_batches
 from zoo.disk.weights import load_weights, save_weights
 from zoo.errors import Interrupted
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
+from zoo.runs.trained import load_trained, shipped_model
 from zoo.train.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
-from zoo.trained import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ def test_weights_that_a_layer_makes_anew_are_left_to_it() -> None:
 def test_its_best_weights_are_plain_and_say_where_they_come_from(catalogue: Catalogue, first: Run, second: Run) -> None:
     before, after = load_weights(first.best_file), load_weights(second.best_file)
     assert before.keys() == after.keys()
-    second.shipped_model(catalogue)
+    shipped_model(catalogue, second)
     weights = after["layer1.0.conv1.weight"]
     assert not weights.equal(before["layer1.0.conv1.weight"])
     assert not weights.equal(rounded_weight(weights))
@@ -169,7 +169,7 @@ def test_its_best_weights_are_plain_and_say_where_they_come_from(catalogue: Cata
 def test_the_best_epoch_is_the_best_while_rounding(catalogue: Catalogue, second: Run) -> None:
     trained = load_trained(catalogue, second)
     payload = torch.load(second.checkpoint_file, weights_only=True)
-    model = with_rounding(second.shipped_model(catalogue)[1], 1)
+    model = with_rounding(shipped_model(catalogue, second)[1], 1)
     model.load_state_dict(payload["ema"])
     normalise = Normalise(trained.preprocess.mean, trained.preprocess.std)
     images, labels = zip(*evaluation_batches(trained.data.splits["val"], trained.preprocess), strict=True)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from zoo.cli.train import resolve_options
 from zoo.errors import CheckpointInvalid, DatasetInvalid, EnvironmentBroken, Interrupted, RunInvalid, TrainingFailed
-from zoo.run import Run
+from zoo.runs.layers import resolve_options
+from zoo.runs.run import Run
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
     from zoo.train.loop import EpochResult
     from zoo.train.state import TrainState
 

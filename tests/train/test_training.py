@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.cli.train import resolve_options
+from zoo.runs.layers import resolve_options
 from zoo.train.choose import choose
 from zoo.train.optimizer import make_optimizer
 from zoo.train.plan import make_plan
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.config import TrainConfig
     from zoo.contracts.preprocess import Preprocess
-    from zoo.run import Run
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.run import Run
 
     from ..conftest import Answer
 

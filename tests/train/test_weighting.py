@@ -11,8 +11,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from zoo.cli.train import resolve_options
 from zoo.errors import OptionInvalid
+from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 from zoo.train.task import make_task
 from zoo.train.watch import Watch

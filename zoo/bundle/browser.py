@@ -19,8 +19,8 @@ from zoo.errors import EnvironmentBroken, OptionInvalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.artifact import Manifest
     from zoo.contracts.target import Target
+    from zoo.runs.manifest import Manifest
 
 RUNTIME = "onnxruntime-web"
 """`runtime` of the targets that get a page, and the package's name on npm."""

@@ -10,8 +10,9 @@ from zoo.runtime.metadata import model_versions
 from zoo.runtime.session import SUFFIX
 
 if TYPE_CHECKING:
-    from zoo.artifact import Artifact, Manifest
     from zoo.contracts.target import Target
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
 
 LOAD = """
 import json, sys

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo.runtime
-from zoo.artifact import PAGE
 from zoo.bundle import browser
 from zoo.bundle.archive import write_archive
 from zoo.bundle.limits import why_not
@@ -19,14 +18,16 @@ from zoo.bundle.sbom import SBOM, sbom
 from zoo.bundle.sign import SIGNATURE, signature
 from zoo.disk.files import sha256
 from zoo.errors import ArtifactInvalid, ProofFailed
+from zoo.runs.artifact import PAGE
 from zoo.runtime.manifest import MANIFEST, RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.artifact import Artifact, Manifest
     from zoo.contracts.target import Target
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
 
 MOST_LETTERS = 40
 """Of a run's name in that of its bundle: a tar header has room for 100 in a path."""

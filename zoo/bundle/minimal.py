@@ -13,7 +13,8 @@ from zoo.runtime.golden import limit_of
 from zoo.runtime.session import OnnxPredictor, write_ort
 
 if TYPE_CHECKING:
-    from zoo.artifact import Artifact, Manifest
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest
 
 MODEL = "model.ort"
 OPERATORS = "required_operators_and_types.config"

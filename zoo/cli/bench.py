@@ -34,7 +34,7 @@ def bench_cli(
     from zoo.cli.output import megabytes, note, print_json, print_table
     from zoo.disk.home import runs_root
     from zoo.figures import bring_back
-    from zoo.find import find_all_artifacts
+    from zoo.runs.find import find_all_artifacts
 
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)
     for file in figures or []:

@@ -24,7 +24,7 @@ def eval_cli(
     from zoo.disk.home import runs_root
     from zoo.evaluate.figures import class_table, summary
     from zoo.evaluate.subject import evaluate
-    from zoo.find import find_any
+    from zoo.runs.find import find_any
 
     found = find_any(subject, runs_root(runs), note)
     metrics = evaluate(ctx.obj.catalogue(), found, split)

@@ -12,7 +12,8 @@ from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
-    from zoo.artifact import Artifact, Manifest, Report
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.manifest import Manifest, Report
 
 
 class Score(StrEnum):
@@ -82,7 +83,7 @@ def export_cli(
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.export import ExportSpec, export_run
-    from zoo.run import find_run
+    from zoo.runs.find import find_run
 
     formats = [
         name

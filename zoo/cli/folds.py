@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
 
 def print_folds(run: Run, *, json: bool) -> None:

@@ -17,7 +17,7 @@ from zoo.errors import EXIT_ERROR, OptionInvalid, TrainingFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 
 def in_one_of_several() -> bool:

@@ -144,10 +144,10 @@ def _origin(plugin: Plugin) -> dict[str, Any]:
 
 
 def _run(name: str, runs: Path | None) -> dict[str, Any]:
-    from zoo.artifact import list_artifacts
     from zoo.disk.home import runs_root
     from zoo.folds.result import read
-    from zoo.run import find_run
+    from zoo.runs.artifact import list_artifacts
+    from zoo.runs.find import find_run
 
     run = find_run(name or None, runs_root(runs))
     if run.folds_file.is_file():
@@ -160,7 +160,7 @@ def _run(name: str, runs: Path | None) -> dict[str, Any]:
 def _artifact(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.cli.output import note
     from zoo.disk.home import runs_root
-    from zoo.find import find_artifact
+    from zoo.runs.find import find_artifact
 
     artifact = find_artifact(name or None, runs_root(runs), note)
     page = {"page": str(artifact.page)} if artifact.page.is_file() else {}

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved, TrainConfig
-    from zoo.run import Run
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.layers import Resolved
+    from zoo.runs.run import Run
     from zoo.train.watch import Watch
     from zoo.train.world import World
 
@@ -37,13 +38,13 @@ class Order:
     def path(self, config: TrainConfig) -> Path:
         """Return the folder of a new run."""
         from zoo.catalogue.made.dataset import short_name
-        from zoo.run import default_name
+        from zoo.runs.find import default_name
 
         return self.root / (self.name or default_name(config.model, short_name(config.dataset)))
 
     def change(self, saved: TrainConfig) -> TrainConfig:
         """Return what a run goes on with."""
-        from zoo.config import changed_on_resume
+        from zoo.runs.layers import changed_on_resume
 
         return changed_on_resume(saved, self.given)
 
@@ -65,7 +66,7 @@ def train_on(devices: int, order: Order) -> None:
     Raises:
         Exit: at their end.
     """
-    from zoo.run import find_unfinished
+    from zoo.runs.find import find_unfinished
     from zoo.train.session import check_names, refuse_taken
     from zoo.train.world import World
 
@@ -83,7 +84,7 @@ def train_on(devices: int, order: Order) -> None:
 
 def _start(order: Order, watch: Watch, world: World) -> Run:
     from zoo.folds.work import start_folds
-    from zoo.run import Run
+    from zoo.runs.run import Run
     from zoo.train.session import start_run
 
     resolved = world.together(order.resolve)
@@ -99,7 +100,8 @@ def _start(order: Order, watch: Watch, world: World) -> Run:
 
 
 def _resume(order: Order, watch: Watch, world: World) -> Run:
-    from zoo.run import Run, find_unfinished
+    from zoo.runs.find import find_unfinished
+    from zoo.runs.run import Run
 
     return _go_on(Run(world.by_first(lambda: find_unfinished(order.name, order.root).path)), order, watch, world)
 
@@ -118,8 +120,8 @@ def _refuse_nameless(order: Order) -> None:
 
 
 def _saved(run: Run) -> TrainConfig:
-    from zoo.config import TrainConfig
     from zoo.folds.work import read_plan
+    from zoo.runs.config import TrainConfig
     from zoo.train.checkpoint import read_checkpoint
 
     if run.holds_folds:

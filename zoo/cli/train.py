@@ -15,13 +15,11 @@ from zoo.cli.start import Order, train, train_on
 from zoo.disk.home import runs_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zoo.catalogue import Catalogue
-    from zoo.config import Layer, Resolved
-    from zoo.run import Run
+    from zoo.runs.layers import Resolved
+    from zoo.runs.run import Run
 
-DEFAULT_RECIPE, FROM_RANDOM = "finetune", "from-scratch"
+
 """What a model gets whose entry names no recipe, with pretrained weights and without."""
 
 
@@ -214,9 +212,11 @@ def train_cli(
         raise typer.BadParameter("--no-pretrained and --weights exclude each other")
     catalogue = ctx.obj.catalogue()
 
+    from zoo.runs.layers import lasting, resolve_options
+
     order = Order(
         catalogue=catalogue,
-        given={**given, **_lasting(catalogue, given, runs)} if resume else given,
+        given={**given, **lasting(catalogue, given, runs)} if resume else given,
         resolve=lambda: resolve_options(catalogue, given, recipe, config, runs),
         name=name,
         root=runs_root(runs),
@@ -228,62 +228,6 @@ def train_cli(
         train_on(devices, order)
     elif (run := train(order)) is not None:
         _print_run(run, json=json)
-
-
-def resolve_options(
-    catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
-) -> Resolved:
-    """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
-    from zoo.catalogue.made.dataset import lasting_name
-    from zoo.config import file_layer, model_layer, recipe_layers, resolve
-    from zoo.train.parent import parent_layers
-    from zoo.train.teacher import lasting_teacher
-
-    layers = [file_layer(config)] if config else []
-    asked = {**(layers[0][1] if layers else {}), **given}
-    below: list[Layer] = []
-    if asked.get("parent"):
-        path = Path(lasting_teacher(asked["parent"], runs_root(runs)))
-        dataset = lasting_name(catalogue, asked["dataset"]) if asked.get("dataset") else None
-        below = parent_layers(path, dataset=dataset, qat=bool(asked.get("qat")))
-    model = asked.get("model")
-    if below:
-        recipes = recipe_layers(catalogue.registry, recipe) if recipe else []
-        layers = [*below, *recipes, *layers]
-    elif model:
-        choice = catalogue.backbone(model)
-        random = asked.get("pretrained", choice.entry.pretrained) is False and not asked.get("weights")
-        usual = FROM_RANDOM if random else DEFAULT_RECIPE
-        recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or usual)
-        layers = [*recipes, model_layer(choice), *layers]
-    resolved = resolve([*layers, ("command line", given)])
-    lasting = _lasting(catalogue, resolved.config.model_dump(), runs)
-    return resolved.model_copy(update={"config": resolved.config.model_copy(update=lasting)})
-
-
-def _lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) -> dict[str, Any]:
-    """Return those of the values that may be paths, as they mean the same from any folder."""
-    from zoo.catalogue.made.augmentation import lasting_file
-    from zoo.catalogue.made.dataset import lasting_name, lasting_options
-    from zoo.disk.home import runs_root
-    from zoo.train.teacher import lasting_teacher
-    from zoo.train.weighting import lasting_weights
-
-    def lasting_dataset(name: str) -> str:
-        return lasting_name(catalogue, name)
-
-    def lasting_run(name: str) -> str:
-        return lasting_teacher(name, runs_root(runs))
-
-    makers: dict[str, Callable[[Any], Any]] = {
-        "dataset": lasting_dataset,
-        "dataset_options": lasting_options,
-        "augment": lasting_file,
-        "class_weights": lasting_weights,
-        "teacher": lasting_run,
-        "parent": lasting_run,
-    }
-    return {key: make(values[key]) for key, make in makers.items() if key in values}
 
 
 def _print_options(catalogue: Catalogue, resolved: Resolved, devices: int, *, json: bool) -> None:

@@ -15,7 +15,7 @@ from zoo.cli.options import Json, Runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
     from zoo.tune.plan import TunePlan
     from zoo.tune.result import TuneResult
 
@@ -140,8 +140,8 @@ def _plan(asked: Asked) -> TunePlan:
 
     from zoo.catalogue import Catalogue
     from zoo.cli.progress import TrainProgress
-    from zoo.cli.train import resolve_options
     from zoo.errors import EnvironmentBroken, OptionInvalid
+    from zoo.runs.layers import resolve_options
     from zoo.tune.objective import parse_objectives
     from zoo.tune.plan import PRUNERS, TunePlan
     from zoo.tune.space import parse_search

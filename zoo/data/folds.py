@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.data.splits import class_counts, members_of, place_of
-from zoo.errors import DatasetInvalid, OptionInvalid
+from zoo.errors import DatasetInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from zoo.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +22,6 @@ class Fold:
     number: int
     """Counted from 1."""
     of: int
-
-
-def fold_of(config: TrainConfig) -> Fold | None:
-    """Return the fold that a run trains, None if its splits are the usual ones.
-
-    Raises:
-        OptionInvalid: folds, but not which.
-    """
-    if not config.folds:
-        return None
-    if not config.fold:
-        raise OptionInvalid(
-            f"one run trains one of {config.folds} folds; say which with fold = 1 and so on, or leave folds out"
-        )
-    return Fold(number=config.fold, of=config.folds)
 
 
 def deal(labels: np.ndarray, keys: Sequence[str], classes: Sequence[str], folds: int, seed: int) -> np.ndarray:

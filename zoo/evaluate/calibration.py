@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.artifact import Temperature, UnknownOutput
 from zoo.errors import OptionInvalid
 from zoo.evaluate.labels import held, logits, thresholds_of
 from zoo.evaluate.metrics import expected_calibration_error
-from zoo.evaluate.score import eager, probabilities
+from zoo.runs.manifest import Temperature, UnknownOutput
+from zoo.runs.score import eager, probabilities
 
 if TYPE_CHECKING:
     from zoo.contracts.unknown import UnknownBy
-    from zoo.trained import Trained
+    from zoo.runs.trained import Trained
 
 FITTED_ON = "val"
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0

@@ -12,7 +12,7 @@ from zoo.evaluate.labelling import TEXT, Box, Label, place
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.artifact import ClassChange
+    from zoo.runs.manifest import ClassChange
 
 WIDTH, HEIGHT = 760, 340
 NARROW = 480

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from zoo.artifact import PAGE
 from zoo.evaluate import export_plots, thumbnails
 from zoo.evaluate.examples import Example
 from zoo.evaluate.export_plots import dumbbell, interval
@@ -14,11 +13,13 @@ from zoo.evaluate.figures import megabytes, percent, signed
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.page import Markup, folded, page, table
 from zoo.evaluate.thumbnails import thumbnails as pictures
+from zoo.runs.artifact import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.artifact import ClassChange, Golden, Manifest, Report
+    from zoo.runs.artifact import Golden
+    from zoo.runs.manifest import ClassChange, Manifest, Report
 
 GOLDEN_SHOWN = 6
 UNMEASURED = 1e6

@@ -12,8 +12,8 @@ from zoo.evaluate.figures import megabytes, percent, signed
 from zoo.evaluate.page import Markup, folded, table
 
 if TYPE_CHECKING:
-    from zoo.artifact import Latency, Manifest, Report, ResizeCost
     from zoo.contracts.plugins import Attempt
+    from zoo.runs.manifest import Latency, Manifest, Report, ResizeCost
 
 
 COSTS = ("speed", "size", "s")

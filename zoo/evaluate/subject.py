@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.artifact import Artifact
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import metrics_of
-from zoo.evaluate.score import eager, probabilities
-from zoo.find import run_of
-from zoo.trained import load_trained
+from zoo.runs.artifact import Artifact
+from zoo.runs.find import run_of
+from zoo.runs.score import eager, probabilities
+from zoo.runs.trained import load_trained
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
 
 def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[str, Any]:

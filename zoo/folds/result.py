@@ -18,8 +18,9 @@ from zoo.evaluate.page import table as page_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.config import TrainConfig
-    from zoo.run import Run, RunRecord
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.record import RunRecord
+    from zoo.runs.run import Run
 
 SCHEMA = 1
 SPLITS = ("val", "test")

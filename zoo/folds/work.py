@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from zoo.config import Resolved, TrainConfig
 from zoo.disk.files import write_json
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid
 from zoo.folds.result import conclude
-from zoo.run import Run
+from zoo.runs.config import TrainConfig
+from zoo.runs.layers import Resolved
+from zoo.runs.run import Run
 from zoo.train.job import how_to_go_on, locked
 from zoo.train.less_memory import ORIGIN
 from zoo.train.session import check_names, refuse_taken, resume_run, start_run
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.run import RunRecord
+    from zoo.runs.record import RunRecord
 
 FREE = frozenset(
     {"fold", "dataset", "dataset_options", "workers", "threads", "device", "cache", "cache_limit"}

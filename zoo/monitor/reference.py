@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from zoo.artifact import Artifact
+    from zoo.runs.artifact import Artifact
 
 REFERENCE = "reference.json"
 SCHEMA = 1

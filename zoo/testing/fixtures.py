@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from zoo.artifact import Artifact
     from zoo.contracts.plugins import Dataset
-    from zoo.run import Run
+    from zoo.runs.artifact import Artifact
+    from zoo.runs.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def zoo_backbone() -> torch.nn.Module:
 def zoo_run(zoo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A finished run of a small timm model on `zoo_pictures`; not to be changed."""
     from zoo.catalogue import Catalogue
-    from zoo.config import resolve
+    from zoo.runs.layers import resolve
     from zoo.train.session import start_run
 
     options: dict[str, Any] = {

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.catalogue.installed import Plugin
-    from zoo.config import TrainConfig
     from zoo.data.prepared import PreparedData
+    from zoo.runs.config import TrainConfig
 
 
 def refuse_before_download(catalogue: Catalogue, config: TrainConfig) -> None:

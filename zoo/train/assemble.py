@@ -21,7 +21,7 @@ from zoo.train.state import TrainState, make_average, make_state
 from zoo.train.task import make_task
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
     from zoo.train.parts import Parts
     from zoo.train.world import World
 

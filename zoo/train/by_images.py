@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from zoo.config import USUAL_EPOCHS
+from zoo.runs.config import USUAL_EPOCHS
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
     from zoo.train.choose import Chosen
 
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64

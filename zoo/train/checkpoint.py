@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from zoo.config import TrainConfig
-    from zoo.run import Run
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.run import Run
     from zoo.train.state import TrainState
 
 

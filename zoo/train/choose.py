@@ -12,9 +12,9 @@ from zoo.errors import OptionInvalid, first_line
 from zoo.train.world import ALONE
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
     from zoo.data.cache import Asked
     from zoo.data.splits import Rule
+    from zoo.runs.config import TrainConfig
     from zoo.train.world import World
 
 Precision = Literal["fp32", "bf16", "fp16"]

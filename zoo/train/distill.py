@@ -17,8 +17,8 @@ from torch.nn import functional
 from zoo.train.choose import laid_out
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
     from zoo.contracts.preprocess import Preprocess
+    from zoo.runs.config import TrainConfig
     from zoo.train.choose import Chosen
     from zoo.train.teacher import Teacher
 

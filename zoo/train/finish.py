@@ -11,17 +11,17 @@ from zoo.disk.files import write_text
 from zoo.disk.weights import load_weights
 from zoo.evaluate.labels import tune_thresholds
 from zoo.evaluate.metrics import metrics_of
-from zoo.evaluate.report import render_report
-from zoo.evaluate.score import eager, probabilities
-from zoo.run import RunRecord, now
+from zoo.runs.page import render_report
+from zoo.runs.record import RunRecord, now
+from zoo.runs.score import eager, probabilities
+from zoo.runs.versions import git_commit
 from zoo.train.allowed import licenses_of
-from zoo.versions import git_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.config import Resolved
-    from zoo.run import Run
+    from zoo.runs.layers import Resolved
+    from zoo.runs.run import Run
     from zoo.train.parts import Parts
     from zoo.train.state import TrainState
 

@@ -10,7 +10,7 @@ import torch
 from zoo.errors import OptionInvalid
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 
 def classifier_of(model: torch.nn.Module) -> torch.nn.Module:

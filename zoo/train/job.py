@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
-    from zoo.run import Run
+    from zoo.runs.layers import Resolved
+    from zoo.runs.run import Run
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState
     from zoo.train.watch import Watch

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from zoo.config import Resolved
 from zoo.errors import TrainingFailed, first_line, lacks_memory
+from zoo.runs.layers import Resolved
 
 if TYPE_CHECKING:
-    from zoo.run import Run
+    from zoo.runs.run import Run
     from zoo.train.parts import Parts
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState

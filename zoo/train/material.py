@@ -10,7 +10,6 @@ import torch
 from zoo.catalogue.made.augmentation import augmentation_maker
 from zoo.data.cache import Cache, choose_mode
 from zoo.data.faults import Faults
-from zoo.data.folds import fold_of
 from zoo.data.loader import TrainLoader, worker_count
 from zoo.data.order import ORDERS
 from zoo.data.prepared import Recorded, Subset, prepare
@@ -21,11 +20,11 @@ from zoo.train.transfer import allocator
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.config import TrainConfig
     from zoo.contracts.plugins import Dataset
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.cache import Mode
     from zoo.data.prepared import PreparedData
+    from zoo.runs.config import TrainConfig
     from zoo.train.choose import Chosen
     from zoo.train.watch import Watch
     from zoo.train.world import World
@@ -77,7 +76,7 @@ def gather(
     Raises:
         DatasetInvalid: the images are not fit to be trained on.
     """
-    recorded = Recorded(rule=chosen.split_rule, fold=fold_of(config))
+    recorded = Recorded(rule=chosen.split_rule, fold=config.chosen_fold)
     data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded, progress=watch.screening)
     _tell(data, watch)
     limit = config.cache_limit * 1e9

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from timm.data import Mixup
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
     from zoo.train.task import Task
 
 

@@ -10,7 +10,7 @@ from zoo.errors import OptionInvalid, first_line
 if TYPE_CHECKING:
     import torch
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 FUSED = frozenset({"adam", "adamw"})
 """One kernel a group. PyTorch's fused SGD is left out: it fails where some parameters begin to move later."""

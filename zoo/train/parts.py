@@ -13,21 +13,21 @@ from zoo.catalogue.made.augmentation import find_augmentation
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.catalogue.made.dataset import locate, open_dataset
 from zoo.disk.weights import load_weights
-from zoo.run import Run
+from zoo.runs.run import Run
+from zoo.runs.versions import versions
 from zoo.train.allowed import refuse_before_download
 from zoo.train.material import Material, gather
 from zoo.train.mix import refuse_odd_batches
 from zoo.train.parent import check_parent_classes, parent_facts
 from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
 from zoo.train.weighting import check_weights, class_weights
-from zoo.versions import versions
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.catalogue.installed import Plugin
-    from zoo.config import TrainConfig
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
+    from zoo.runs.config import TrainConfig
     from zoo.train.choose import Chosen
     from zoo.train.loaders import Loaders
     from zoo.train.watch import Watch

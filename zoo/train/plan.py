@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from zoo.config import ClipMode, TrainConfig
     from zoo.contracts.preprocess import Preprocess
+    from zoo.runs.config import ClipMode, TrainConfig
     from zoo.train.choose import Chosen, Layout, Precision
     from zoo.train.distill import Distillation
     from zoo.train.mix import Mixer

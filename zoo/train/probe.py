@@ -16,9 +16,9 @@ from zoo.train.freeze import classifier_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.config import TrainConfig
     from zoo.contracts.plugins import Split
     from zoo.data.loader import Batch
+    from zoo.runs.config import TrainConfig
     from zoo.train.loaders import Loaders
     from zoo.train.plan import Plan
     from zoo.train.state import TrainState

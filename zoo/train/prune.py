@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.artifact import Pruning
 from zoo.errors import EnvironmentBroken, ExportUnsupported, first_line
+from zoo.runs.manifest import Pruning
+from zoo.runs.trained import shipped_model
 from zoo.train.assemble import set_up
 from zoo.train.choose import choose
 from zoo.train.freeze import classifier_of
@@ -28,8 +29,8 @@ from zoo.train.world import ALONE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.config import TrainConfig
-    from zoo.trained import Trained
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.trained import Trained
 
 INSTALL = '--prune needs the package torch-pruning; run `pip install "edgezoo[prune]"`'
 MULTIPLE = 8
@@ -49,7 +50,7 @@ def prune(trained: Trained, share: float, epochs: int, note: Callable[[str], Non
         ExportUnsupported: torch-pruning cannot do it to this network.
         EnvironmentBroken: torch-pruning is not installed.
     """
-    before = trained.run.shipped_model(trained.catalogue)[1]
+    before = shipped_model(trained.catalogue, trained.run)[1]
     thinner = cut(before, share, trained.preprocess.size, trained.record.model)
     size = trained.preprocess.size
     (macs_before, parameters_before), (macs, parameters) = counts(before, size), counts(thinner, size)

@@ -22,7 +22,7 @@ from zoo.errors import OptionInvalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 LEAST_ACTIVATION, MOST_ACTIVATION = 0, 255
 LEAST_WEIGHT, MOST_WEIGHT = -127, 127

@@ -14,7 +14,7 @@ from zoo.train.compiled import compiled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
     from zoo.train.world import World
 
 SMALLEST_UNIT = 100_000

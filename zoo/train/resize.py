@@ -15,7 +15,7 @@ import torch
 from zoo.errors import OptionInvalid, first_line
 
 if TYPE_CHECKING:
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 GRID = 32
 """Sides are multiples of it, as most networks halve them five times; the last size is the model's own."""

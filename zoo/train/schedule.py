@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from timm.scheduler.scheduler import Scheduler
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
 
 LOWEST = 100
 """What the rate is divided by where warm-up begins and where a schedule ends."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from zoo.catalogue.made.augmentation import augmentation_maker
 from zoo.catalogue.made.dataset import locate
 from zoo.catalogue.made.tracker import check_trackers
-from zoo.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
 from zoo.errors import (
     CheckpointInvalid,
     DatasetInvalid,
@@ -16,7 +15,10 @@ from zoo.errors import (
     RunInvalid,
     first_line,
 )
-from zoo.run import Run
+from zoo.runs.config import RESUME_MAY_CHANGE, TrainConfig
+from zoo.runs.layers import Resolved
+from zoo.runs.run import Run
+from zoo.runs.versions import changed_versions
 from zoo.train.assemble import set_up
 from zoo.train.checkpoint import read_checkpoint
 from zoo.train.choose import Chosen, choose
@@ -32,7 +34,6 @@ from zoo.train.teacher import check_same_teacher, check_teacher
 from zoo.train.watch import Watch
 from zoo.train.weighting import check_weights
 from zoo.train.world import ALONE, World, peers_watched, share_of_batch
-from zoo.versions import changed_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from zoo.train.loss import FocalLoss, OneHot, TowardsHalf
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.config import Loss
+    from zoo.runs.config import Loss
 
 LOSS = "loss"
 """The figure of which less is better."""

@@ -12,7 +12,8 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.disk.files import sha256
 from zoo.errors import CheckpointInvalid, OptionInvalid, RunInvalid, ZooError, first_line
 from zoo.evaluate.figures import TITLES, figure
-from zoo.run import Run, find_run
+from zoo.runs.run import Run
+from zoo.runs.trained import shipped_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.catalogue import Catalogue
-    from zoo.config import TrainConfig
     from zoo.contracts.plugins import Dataset
     from zoo.data.prepared import PreparedData
-    from zoo.run import RunRecord
+    from zoo.runs.config import TrainConfig
+    from zoo.runs.record import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +47,6 @@ class Teacher:
         """Return what run.json and the checkpoints of the student say of it: "run", "model", "weights", its figure."""
         path = str(self.run.path.resolve())
         return {"run": path, "model": self.record.model, "weights": self.weights, **_best(self.record)}
-
-
-def lasting_teacher(asked: str, root: Path) -> str:
-    """Return the absolute path of a run given by name or path; empty stays empty.
-
-    Raises:
-        RunInvalid: there is none.
-    """
-    return str(find_run(asked, root).path.resolve()) if asked else ""
 
 
 def check_teacher(catalogue: Catalogue, config: TrainConfig) -> None:
@@ -108,7 +100,7 @@ def find_teacher(catalogue: Catalogue, config: TrainConfig, device: str) -> Teac
     with _named(run):
         record = run.record()
         Preprocess.from_json(record.preprocess)
-        _, backbone = run.shipped_model(catalogue.preferring(record.plugins))
+        _, backbone = shipped_model(catalogue.preferring(record.plugins), run)
     return Teacher(run=run, record=record, weights=sha256(run.best_file), backbone=backbone.to(device))
 
 

@@ -15,7 +15,7 @@ from zoo.train.trial import Mode, undisturbed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.config import TrainConfig
+    from zoo.runs.config import TrainConfig
     from zoo.train.choose import Layout, Precision
     from zoo.train.trial import Trial
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.config import BALANCED
 from zoo.errors import OptionInvalid
+from zoo.runs.config import BALANCED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
 
 MOST_POSITIVE = 20.0
 """What a label's positive images may weigh at most, and 1/20 at least, if balanced: the few of a very rare label
@@ -58,11 +59,6 @@ def check_weights(asked: str, classes: Sequence[str] = ()) -> None:
         given = read_weights(Path(asked))
         if classes:
             _in_order(given, classes, asked)
-
-
-def lasting_weights(asked: str) -> str:
-    """Return what means the same from any folder: a file's path becomes absolute."""
-    return asked if asked in ("", BALANCED) else str(Path(asked).expanduser().resolve())
 
 
 def read_weights(file: Path) -> dict[str, float]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zoo.catalogue import Catalogue
-    from zoo.run import Run
+    from zoo.runs.run import Run
 
 EXPORTED = {"latency": "ms", "size": "MB"}
 """Objective that the exported fp32 ONNX file is measured for -> its unit; less is better."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.config import Resolved
+    from zoo.runs.layers import Resolved
     from zoo.train.watch import Watch
     from zoo.tune.objective import Objective
     from zoo.tune.space import Dimension
@@ -62,11 +62,10 @@ class TunePlan:
 
     def check(self) -> None:
         """Raise for any end of a range, or value of a list, that is no valid option."""
-        from zoo.data.folds import fold_of
         from zoo.train.session import check_names
         from zoo.tune.space import as_options
 
-        fold_of(self.resolve({}).config)
+        _ = self.resolve({}).config.chosen_fold  # raises where it is not said which
         for dimension in self.space:
             for value in dimension.corners():
                 check_names(self.catalogue, self.resolve(as_options({dimension.option: value})).config)

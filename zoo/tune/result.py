@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zoo.disk.files import write_text
 from zoo.errors import TrainingFailed
-from zoo.run import Run
+from zoo.runs.run import Run
 from zoo.tune.report import render_report
 from zoo.tune.study import ERROR
 from zoo.tune.trial import trial_folder

@@ -7,8 +7,8 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zoo.config import TrainConfig
 from zoo.errors import OptionInvalid
+from zoo.runs.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

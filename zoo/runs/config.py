@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from zoo.errors import OptionInvalid, UnknownName
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from zoo.catalogue import BackboneChoice
-    from zoo.catalogue.registry import Registry
-
-Layer = tuple[str, dict[str, Any]]
-"""Where values come from, and the values."""
+from zoo.data.folds import Fold
+from zoo.errors import OptionInvalid
 
 Loss = Literal["auto", "cross_entropy", "focal", "bce"]
 ClipMode = Literal["norm", "value", "agc"]
@@ -188,6 +177,21 @@ class TrainConfig(BaseModel):
         rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
         return {**{name: rate for name, rate in rates.items() if rate}, **self.backbone_options}
 
+    @property
+    def chosen_fold(self) -> Fold | None:
+        """The fold that a run trains, None if its splits are the usual ones.
+
+        Raises:
+            OptionInvalid: folds, but not which.
+        """
+        if not self.folds:
+            return None
+        if not self.fold:
+            raise OptionInvalid(
+                f"one run trains one of {self.folds} folds; say which with fold = 1 and so on, or leave folds out"
+            )
+        return Fold(number=self.fold, of=self.folds)
+
     @field_validator("folds")
     @classmethod
     def _several(cls, value: int) -> int:
@@ -208,109 +212,3 @@ class TrainConfig(BaseModel):
     @classmethod
     def _split_text(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-class Resolved(BaseModel):
-    """A configuration, and for each value the layer that set it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    config: TrainConfig
-    origins: dict[str, str]
-
-
-def resolve(layers: Sequence[Layer]) -> Resolved:
-    """Lay `layers` over the built-in defaults, the later over the earlier.
-
-    Raises:
-        OptionInvalid: an unknown option, a wrong type or a value out of range; the layer is named.
-    """
-    merged: dict[str, Any] = {}
-    origins = dict.fromkeys(TrainConfig.model_fields, "default")
-    for origin, values in layers:
-        for key, value in values.items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-            origins[key] = origin
-    try:
-        return Resolved(config=TrainConfig(**merged), origins=origins)
-    except ValidationError as exc:
-        raise OptionInvalid(_one_line(exc, origins)) from exc
-
-
-def model_layer(choice: BackboneChoice) -> Layer:
-    """Return what the registry's model entry says about training, without its recipe."""
-    entry = choice.entry
-    values: dict[str, Any] = {"pretrained": entry.pretrained}
-    if entry.image_size:
-        values["image_size"] = entry.image_size
-    if entry.options:
-        values["backbone_options"] = entry.options
-    return f"model {choice.name}", values if choice.name != entry.backbone else {}
-
-
-def recipe_layers(registry: Registry, name: str, *, _below: tuple[str, ...] = ()) -> list[Layer]:
-    """Return a recipe (of the registry, or a file if it ends in .toml) and all that it extends, the most general first.
-
-    Raises:
-        UnknownName: no such recipe.
-        OptionInvalid: a file that cannot be read; recipes that extend each other in a circle.
-    """
-    file = name if name.endswith(".toml") else ""
-    if not file and name not in registry.recipes:
-        close = difflib.get_close_matches(name, registry.recipes, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(registry.recipes)}"
-        raise UnknownName(f"no recipe is named {name!r}; {hint}")
-    if name in _below:
-        raise OptionInvalid(
-            f"recipe {name!r} extends itself through {' and '.join(_below)}; break that circle in registry.toml"
-        )
-    values = dict(file_layer(Path(file), "--recipe")[1] if file else registry.recipes[name])
-    values.pop("description", None)
-    parent = values.pop("extends", None)
-    below = recipe_layers(registry, parent, _below=(*_below, name)) if parent else []
-    return [*below, (f"recipe {name}", values)]
-
-
-def file_layer(path: Path, flag: str = "--config") -> Layer:
-    """Read `--config FILE` or `--recipe FILE`, a TOML file of options.
-
-    Raises:
-        OptionInvalid: missing, or not TOML.
-    """
-    try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as exc:
-        raise OptionInvalid(f"{flag} {path}: cannot be read: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise OptionInvalid(f"{flag} {path}: not valid TOML: {exc}") from exc
-
-
-def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return the saved configuration with those of the given options that a resume may change.
-
-    Raises:
-        OptionInvalid: an option that differs and may not change; all of them are named.
-    """
-    asked = resolve([("saved run", saved.model_dump()), ("command line", dict(given))]).config
-    differing = [name for name in TrainConfig.model_fields if getattr(asked, name) != getattr(saved, name)]
-    refused = [name for name in differing if name not in RESUME_MAY_CHANGE]
-    if refused:
-        was = ", ".join(f"{name} was {getattr(saved, name)!r}, now {getattr(asked, name)!r}" for name in refused)
-        raise OptionInvalid(
-            f"a resumed run keeps its options: {was}; leave them out, or train anew under another --name"
-        )
-    return asked
-
-
-def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
-    error = exc.errors()[0]
-    key = str(error["loc"][0])
-    where = f" (from {origins[key]})" if key in origins else ""
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "`zoo train --help` lists them"
-        return f"no training option is named {key!r}{where}; {hint}"
-    if error["type"] == "missing":
-        return f"training needs a {key}; for example `zoo train tiny --dataset digits`"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"option {key} = {error['input']!r}{where}: {message}"

@@ -11,7 +11,7 @@ from zoo.evaluate.page import page, table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.run import RunRecord
+    from zoo.runs.record import RunRecord
 
 CURVES = {"train": "var(--second)", "val": "var(--accent)"}
 MAX_MATRIX_CLASSES = 40

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.catalogue.made.dataset import open_dataset
-from zoo.config import TrainConfig
 from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.unknown import Unknown
 from zoo.data.decode import to_rgb
-from zoo.data.folds import fold_of
 from zoo.data.loader import worker_count
 from zoo.data.prepared import PreparedData, Recorded, prepare
-from zoo.errors import DatasetInvalid
+from zoo.disk.weights import load_weights
+from zoo.errors import CheckpointInvalid, DatasetInvalid
 from zoo.evaluate.labels import tempered
+from zoo.runs.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
 
-    from zoo.artifact import Temperature, UnknownOutput
     from zoo.catalogue import Catalogue
-    from zoo.run import Run, RunRecord
+    from zoo.runs.manifest import Temperature, UnknownOutput
+    from zoo.runs.record import RunRecord
+    from zoo.runs.run import Run
 
 CALIBRATION_IMAGES = 256
 CALIBRATION_BATCH = 32
@@ -60,7 +62,7 @@ class Trained:
     @functools.cached_property
     def _models(self) -> tuple[torch.nn.Module, torch.nn.Module]:
         # Built when first asked for: an artifact is evaluated without PyTorch.
-        return self.ship(self.run.shipped_model(self.catalogue)[1])
+        return self.ship(shipped_model(self.catalogue, self.run)[1])
 
     @property
     def unknown(self) -> Unknown | None:
@@ -110,7 +112,7 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     # The first runs did not write down by what rule their splits were cut; there was only one.
     rule: Any = record.chosen.get("split_rule", "rank")
-    recorded = Recorded(rule=rule, skipped=record.skipped_images, fold=fold_of(config))
+    recorded = Recorded(rule=rule, skipped=record.skipped_images, fold=config.chosen_fold)
     data = prepare(dataset, config.dataset, seed=config.seed, recorded=recorded)
     if data.fingerprint != record.dataset_fingerprint:
         raise DatasetInvalid(
@@ -126,3 +128,28 @@ def load_trained(catalogue: Catalogue, run: Run) -> Trained:
         data=data,
         workers=worker_count(config.workers),
     )
+
+
+def shipped_model(catalogue: Catalogue, run: Run) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Return the model that ships (eval mode, on the CPU, best weights) and the backbone inside it.
+
+    Raises:
+        RunInvalid: the run is not finished.
+        CheckpointInvalid: the weights do not belong to the model.
+    """
+
+    record = run.record()
+    config = TrainConfig.model_validate(record.config)
+    request = BackboneRequest(
+        num_classes=len(record.classes), image_size=config.image_size, options=config.backbone_options
+    )
+    backbone, _ = build_backbone(catalogue, catalogue.backbone(record.model), request)
+    try:
+        backbone.load_state_dict(load_weights(run.best_file))
+    except RuntimeError as exc:
+        raise CheckpointInvalid(
+            f"{run.best_file} does not fit {record.model}: {str(exc).splitlines()[-1].strip()}"
+        ) from exc
+    backbone.eval().requires_grad_(False)
+    shipped = Preprocess.from_json(record.preprocess).wrap(backbone, multi_label=record.multi_label)
+    return shipped.eval(), backbone
