@@ -1,7 +1,7 @@
 """Which timm families come through `zoo export --onnx`, at fp32 and at int8, with their proof held?
 
 A small member of every family (the module of timm that defines it; `coverage.toml`) is trained on `shapes` for as long
-as its weights and statistics need to be no longer random, and exported by `zoo.export.export_run`: what the proof says
+as its weights and statistics need to be no longer random, and exported by `export_run`: what the proof says
 is written to docs/coverage.json, one entry a family, and from there to docs/coverage.md. Each family has a process of
 its own, with a time limit, so that a crash or a hang costs one row. Rows that are there are kept, so a second call goes
 on where the first was stopped; trained runs are kept as well. `--fresh` forgets the rows, `--families` and `--refused`
@@ -56,7 +56,15 @@ TRAINING = {
     # What is timed may come out otherwise the next time.
     "precision": "fp32",
 }
-PRELOADED = ["torch", "timm", "onnx", "onnxruntime.quantization", "zoo.cli.train", "zoo.export", "zoo.train.session"]
+PRELOADED = [
+    "torch",
+    "timm",
+    "onnx",
+    "onnxruntime.quantization",
+    "zoo.cli.train",
+    "zoo.export.export",
+    "zoo.train.session",
+]
 """Imported once, for all processes: it takes as long as training a small model."""
 SLOW = "speed over fp32"
 """How a proof's finding about speed begins."""
@@ -217,7 +225,7 @@ def int8_facts(run: Run, shipped: Manifest) -> Row:
 
 
 def exported(catalogue: Catalogue, run: Run, precision: str) -> Manifest:
-    from zoo.export import ExportSpec, export_run
+    from zoo.export.export import ExportSpec, export_run
 
     options = {"search": "quick"} if precision == "int8" else {}
     return export_run(catalogue, run, ExportSpec(format="onnx", precision=precision, options=options))[1]

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from zoo.catalogue import Catalogue
 from zoo.data.loader import evaluation_batches
-from zoo.export import ExportSpec, export_run
+from zoo.export.export import ExportSpec, export_run
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained

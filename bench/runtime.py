@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.catalogue import Catalogue
-from zoo.export import ExportSpec, export_run
+from zoo.export.export import ExportSpec, export_run
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runtime.model import Model

@@ -122,7 +122,7 @@ def trained_run(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def onnx_artifact(catalogue: Catalogue, trained_run: Run) -> Artifact:
     """Its accepted fp32 ONNX artifact; not to be changed."""
-    from zoo.export import ExportSpec, export_run
+    from zoo.export.export import ExportSpec, export_run
 
     artifact, manifest = export_run(catalogue, trained_run, ExportSpec(format="onnx"))
     assert manifest.report.accepted, manifest.report.reasons

@@ -16,17 +16,17 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.shipped import Tempered, known_score
 from zoo.contracts.unknown import Unknown
 from zoo.errors import OptionInvalid
-from zoo.evaluate.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
 from zoo.evaluate.labels import chosen, logits, tempered
 from zoo.evaluate.metrics import expected_calibration_error
-from zoo.export import ExportSpec, export_run
-from zoo.guarded import Guarded
-from zoo.reproof import verify_artifact
+from zoo.export.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
+from zoo.export.export import ExportSpec, export_run
+from zoo.export.guarded import Guarded
+from zoo.export.limits import Budget, findings
+from zoo.export.reproof import verify_artifact
 from zoo.runs.manifest import Temperature
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained, shipped_model
 from zoo.runtime.model import Model
-from zoo.verify import Budget, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

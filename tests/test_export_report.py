@@ -14,15 +14,15 @@ import pytest
 
 from zoo.errors import ArtifactInvalid, ContractBroken
 from zoo.evaluate.examples import Example, most_flipped, most_moved
-from zoo.evaluate.export_report import render_export
 from zoo.evaluate.labelling import Box, Label, place
 from zoo.evaluate.page import STYLE
-from zoo.export import ExportSpec, export_run
+from zoo.export.compare import compare
+from zoo.export.export import ExportSpec, export_run
+from zoo.export.page.report import render_export
 from zoo.plugin import Attempt, Made, Score
 from zoo.runs.artifact import Artifact, Golden
 from zoo.runs.manifest import Latency, Manifest, Refusal, Report, Tensor
 from zoo.runs.run import Run
-from zoo.verify import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zoo.errors import OptionInvalid
-from zoo.figures import bring_back
+from zoo.export.measured import bring_back
 from zoo.runs.artifact import Artifact
 from zoo.runtime.golden import replay
 from zoo.runtime.measure import measure, write_back

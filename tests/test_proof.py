@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
-from zoo.export import ExportSpec, export_run
-from zoo.golden import choose
-from zoo.reproof import verify_artifact
+from zoo.export.export import ExportSpec, export_run
+from zoo.export.golden import choose
+from zoo.export.reproof import verify_artifact
 from zoo.runs.artifact import Artifact
 from zoo.runs.run import Run
 

@@ -9,21 +9,21 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from zoo.bench import bench_artifacts
 from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
-from zoo.evaluate.export_tried import resize_told
-from zoo.evaluate.subject import evaluate
-from zoo.export import ExportSpec, export_run
+from zoo.export.bench import bench_artifacts
+from zoo.export.export import ExportSpec, export_run
+from zoo.export.limits import RESIZE_LIMIT, Budget, findings
+from zoo.export.page.tried import resize_told
+from zoo.export.predict import predict_files
+from zoo.export.reproof import verify_artifact
+from zoo.export.subject import evaluate
 from zoo.plugin import Split
-from zoo.predict import predict_files
-from zoo.reproof import verify_artifact
 from zoo.runs.manifest import Latency, ResizeCost
 from zoo.runs.score import eager
 from zoo.runs.trained import shipped_model
-from zoo.verify import RESIZE_LIMIT, Budget, findings
 
 from .conftest import make_pictures, train_digits
 

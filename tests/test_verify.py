@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.verify import Budget, agree, compare, drop_interval, findings
+from zoo.export.compare import agree, compare, drop_interval
+from zoo.export.limits import Budget, findings
 
 CLASSES = ("a", "b", "c")
 

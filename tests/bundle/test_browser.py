@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.export import export_run
-from zoo.export_job import ExportSpec
+from zoo.export.export import export_run
+from zoo.export.job import ExportSpec
 from zoo.runtime.model import Model
 
 from ..bundles import unpacked_bundle

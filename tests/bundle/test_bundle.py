@@ -22,7 +22,7 @@ from zoo.bundle.sbom import sbom
 from zoo.bundle.verify import verify_bundle
 from zoo.contracts.target import Target
 from zoo.errors import ArtifactInvalid, ProofFailed
-from zoo.predict import predict_files
+from zoo.export.predict import predict_files
 from zoo.runtime.sums import sums_text
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from zoo.bundle import minimal
 from zoo.bundle.make import BundleSpec, bundle_artifact
 from zoo.contracts.target import Target
 from zoo.errors import OptionInvalid, ProofFailed
-from zoo.export import export_run
-from zoo.export_job import ExportSpec
+from zoo.export.export import export_run
+from zoo.export.job import ExportSpec
 from zoo.runtime.golden import limit_of
 
 from ..bundles import unpacked_bundle

@@ -20,8 +20,8 @@ from PIL import Image
 
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
-from zoo.export import export_run
-from zoo.export_job import ExportSpec
+from zoo.export.export import export_run
+from zoo.export.job import ExportSpec
 from zoo.runs.layers import resolve_options
 from zoo.train.session import start_run
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.export import export_run
-from zoo.export_job import ExportSpec
+from zoo.export.export import export_run
+from zoo.export.job import ExportSpec
 
 from ..bundles import unpacked_bundle
 from ..conftest import ROOT

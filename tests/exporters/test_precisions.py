@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ExportUnsupported
+from zoo.export.compare import fidelity
 from zoo.runtime.session import OnnxPredictor, asked_options
-from zoo.verify import fidelity
 from zoo_exporters.onnx.exporter import OnnxExporter
 from zoo_exporters.onnx.fp16 import half
 from zoo_exporters.onnx.weights import SESSION, in_steps, quantize_weights

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from zoo.errors import ExportUnsupported
+from zoo.export.compare import fidelity
 from zoo.plugin import Target
-from zoo.verify import fidelity
 from zoo_exporters.torchscript.exporter import ENGINE_FILE, TorchScriptExporter
 from zoo_exporters.torchscript.predictor import best_engine
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from zoo.errors import DatasetInvalid, OptionInvalid
+from zoo.export.reference import read_reference, reference_of
 from zoo.monitor.drift import LEAST_ENTRIES, drift, stability
 from zoo.monitor.from_log import Wanted, dataset_from_log
-from zoo.monitor.reference import read_reference, reference_of
 from zoo.runtime.model import Model
 from zoo.runtime.record import Record, read_record
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.monitor.reference import Reference
+    from zoo.export.reference import Reference
     from zoo.runs.artifact import Artifact
 
 CLASSES = tuple("abcdefghij")

@@ -15,9 +15,9 @@ from timm.loss import BinaryCrossEntropy
 
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import label_metrics
-from zoo.export import ExportSpec, export_run
-from zoo.predict import predict_files
-from zoo.reproof import verify_artifact
+from zoo.export.export import ExportSpec, export_run
+from zoo.export.predict import predict_files
+from zoo.export.reproof import verify_artifact
 from zoo.runs.layers import resolve_options
 from zoo.runs.score import eager, probabilities
 from zoo.runs.trained import load_trained

@@ -10,7 +10,7 @@ import timm
 import torch
 
 from zoo.errors import EnvironmentBroken, ExportUnsupported, OptionInvalid
-from zoo.export import ExportSpec, export_run, prove_again
+from zoo.export.export import ExportSpec, export_run, prove_again
 from zoo.train.prune import counts, cut
 
 from ..conftest import train_digits

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.bundle.apart import run_apart
 from zoo.errors import OptionInvalid, ProofFailed, first_line
-from zoo.golden import replay
+from zoo.export.golden import replay
 from zoo.runtime.golden import limit_of
 from zoo.runtime.session import OnnxPredictor, write_ort
 

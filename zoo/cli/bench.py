@@ -12,7 +12,7 @@ from zoo.cli.options import Json, Runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.bench import BenchResult
+    from zoo.export.bench import BenchResult
 
 
 def bench_cli(
@@ -30,10 +30,10 @@ def bench_cli(
 
     Below stands what devices found, once their `artifact.json` was brought back (`--figures FILE`).
     """
-    from zoo.bench import bench_artifacts
     from zoo.cli.output import megabytes, note, print_json, print_table
     from zoo.disk.home import runs_root
-    from zoo.figures import bring_back
+    from zoo.export.bench import bench_artifacts
+    from zoo.export.measured import bring_back
     from zoo.runs.find import find_all_artifacts
 
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)

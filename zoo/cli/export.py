@@ -82,7 +82,7 @@ def export_cli(
     from zoo.cli.output import note, print_json
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
-    from zoo.export import ExportSpec, export_run
+    from zoo.export.export import ExportSpec, export_run
     from zoo.runs.find import find_run
 
     formats = [
@@ -126,7 +126,7 @@ def export_cli(
 def print_proof(artifact: Artifact, manifest: Manifest, report: Report) -> None:
     """Print what the proof found, verdict first."""
     from zoo.cli.output import megabytes, percent, print_table, stdout
-    from zoo.evaluate.export_tried import resize_told
+    from zoo.export.page.tried import resize_told
 
     verdict = "accepted" if report.accepted else "REFUSED"
     low, high = report.drop_interval

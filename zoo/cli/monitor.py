@@ -32,9 +32,9 @@ def monitor_cli(
     from zoo.disk.files import write_text
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
+    from zoo.export.reference import read_reference
     from zoo.monitor.drift import drift
     from zoo.monitor.page import render_drift
-    from zoo.monitor.reference import read_reference
     from zoo.runs.find import find_artifact
 
     found = find_artifact(artifact, runs_root(runs), note)

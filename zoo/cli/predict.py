@@ -27,7 +27,7 @@ def predict_cli(
     """
     from zoo.cli.output import note, print_json, print_table
     from zoo.disk.home import runs_root
-    from zoo.predict import predict_files
+    from zoo.export.predict import predict_files
     from zoo.runs.find import find_any
 
     found = find_any(using, runs_root(runs), note)

@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import chi2, fisher_exact
 
 from zoo.errors import OptionInvalid
-from zoo.monitor.reference import CONFIDENCE
+from zoo.export.reference import CONFIDENCE
 from zoo.runtime.statistics import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.monitor.reference import Reference
+    from zoo.export.reference import Reference
 
 PSI_LIMIT = 0.2
 """From here on the field calls a shift large."""

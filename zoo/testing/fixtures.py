@@ -81,7 +81,7 @@ def zoo_run(zoo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def zoo_artifact(zoo_run: Run) -> Artifact:
     """Its fp32 ONNX artifact, accepted; not to be changed."""
     from zoo.catalogue import Catalogue
-    from zoo.export import ExportSpec, export_run
+    from zoo.export.export import ExportSpec, export_run
 
     artifact, _ = export_run(Catalogue.read(), zoo_run, ExportSpec(format="edgezoo/onnx", max_drop=100.0))
     return artifact

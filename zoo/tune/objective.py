@@ -85,7 +85,7 @@ def measure(
 
 
 def _exported(catalogue: Catalogue, run: Run, note: Callable[[str], None]) -> dict[str, float]:
-    from zoo.export import ExportSpec, export_run
+    from zoo.export.export import ExportSpec, export_run
 
     # Whatever its verdict: a search wants the figures, the export of its winner is judged later.
     _, manifest = export_run(catalogue, run, ExportSpec(format=f"{OURS}/onnx", precision="fp32"), note)

@@ -14,9 +14,9 @@ from zoo.catalogue.installed import OURS
 from zoo.contracts.plugins import ExportRequest, Made
 from zoo.disk.files import scratch_folder, sha256
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
-from zoo.export_job import ExportSpec, checked
-from zoo.judge import Judge
-from zoo.proof import Contender
+from zoo.export.job import ExportSpec, checked
+from zoo.export.judge import Judge
+from zoo.export.proof import Contender
 from zoo.runs.artifact import Artifact
 from zoo.runtime.golden import is_coarse
 from zoo.runtime.session import OnnxPredictor
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.contracts.plugins import Exporter, Predictor
-    from zoo.export_job import Job
+    from zoo.export.job import Job
     from zoo.runs.trained import Trained
 
 YARDSTICK = f"{OURS}/onnx"

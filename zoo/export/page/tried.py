@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import TypeAdapter
 
 from zoo.contracts.plugins import Made
-from zoo.evaluate.export_plots import Mark, key, scatter, strip
 from zoo.evaluate.figures import megabytes, percent, signed
 from zoo.evaluate.page import Markup, folded, table
+from zoo.export.page.plots import Mark, key, scatter, strip
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Attempt

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zoo.export import prove_again
-from zoo.golden import replay
+from zoo.export.compare import differing
+from zoo.export.export import prove_again
+from zoo.export.golden import replay
 from zoo.runs.find import run_of
 from zoo.runtime.golden import limit_of
-from zoo.verify import differing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,15 +11,16 @@ from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.examples import Example, most_flipped, most_moved
 from zoo.evaluate.labels import thresholds_of
-from zoo.golden import choose, golden_of
-from zoo.guarded import Guarded
-from zoo.monitor.reference import Reference, reference_of
+from zoo.export.compare import agree, compare
+from zoo.export.golden import choose, golden_of
+from zoo.export.guarded import Guarded
+from zoo.export.limits import Budget, findings
+from zoo.export.reference import Reference, reference_of
 from zoo.runs.manifest import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.runs.score import eager
 from zoo.runs.versions import machine
 from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave, joined
-from zoo.verify import Budget, agree, compare, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

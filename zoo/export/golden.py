@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.data.decode import to_rgb
-from zoo.guarded import Guarded
+from zoo.export.compare import agree
+from zoo.export.guarded import Guarded
 from zoo.runs.artifact import Golden
 from zoo.runs.score import eager
-from zoo.verify import agree
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor

@@ -5,14 +5,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from zoo.evaluate import export_plots, thumbnails
+from zoo.evaluate import thumbnails
 from zoo.evaluate.examples import Example
-from zoo.evaluate.export_plots import dumbbell, interval
-from zoo.evaluate.export_tried import speed_and_size, told_by_exporter, what_runs_in_what, what_was_tried
 from zoo.evaluate.figures import megabytes, percent, signed
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.page import Markup, folded, page, table
 from zoo.evaluate.thumbnails import thumbnails as pictures
+from zoo.export.page import plots as export_plots
+from zoo.export.page.plots import dumbbell, interval
+from zoo.export.page.tried import speed_and_size, told_by_exporter, what_runs_in_what, what_was_tried
 from zoo.runs.artifact import PAGE
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
-"""Artifact against reference, as arrays: the comparison, and findings with limits. Decides; never prints."""
+"""Artifact against reference, as arrays: how far their answers are apart. Decides nothing; never prints."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,45 +12,10 @@ from zoo.evaluate.metrics import expected_calibration_error, mean_average_precis
 from zoo.runs.manifest import Agreement, ClassChange, Fidelity, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-DIFFERENCE_LIMITS = {"fp32": 5e-3, "fp16": 5e-2}
-"""Largest change of any probability; int8 is judged by accuracy alone, since its probabilities move by design."""
-RESIZE_LIMIT = 5e-2
-"""The same of a file that resizes: its pixels are Pillow's but for a level here and there, and a few in tall images."""
-CONTROL_FACTOR = 10
-"""A difference is no fault of the file's if the least change of input moves the reference itself by a tenth of it."""
-UNKNOWN_LIMIT = 0.5
-"""Points of images whose `unknown` may change at these; below them the share of unknown images is judged."""
-BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8-weights": 1e-3, "int4-weights": 1e-3}
-"""Where only the weights have fewer bits the arithmetic is float. A dynamic range is that of the whole batch."""
-BATCH_LIMIT_INT8 = 5e-2
-DEFAULT_MAX_DROP = 1.0
-DEFAULT_MIN_SPEEDUP = {"int8": 1.0, "dynamic": 1.0, "int8-weights": 0.95}
-"""Precisions that exist to be faster; and one that is smaller, and must cost no time. 5 % are a measurement's noise."""
+
 Z_95 = 1.959964
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What the user allows."""
-
-    max_drop: float = DEFAULT_MAX_DROP
-    """Points of top-1; of exact match, and of mAP, where an image may have several labels."""
-    min_speedup: float | None = None
-    """Over fp32 of the same format in the same runtime; None means that speed is not judged."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something measured beyond its limit."""
-
-    what: str
-    measured: float
-    limit: float
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.measured:.4g}, limit {self.limit:.4g}"
 
 
 def compare(
@@ -133,45 +97,6 @@ def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
     centre = (b - c) / n
     half = Z_95 * math.sqrt(max(b + c - (b - c) ** 2 / n, 0.0)) / n
     return (100 * max(centre - half, -1.0), 100 * min(centre + half, 1.0))
-
-
-def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[Finding]:
-    """Return everything in the numbers of a report that is beyond its limit; none means accepted.
-
-    Args:
-        report: The keys of `Report`, as far as they were measured.
-        budget: What the user allows.
-        precision: Of the artifact.
-    """
-    several = report.get("map_drop") is not None
-    checks = [Finding(f"drop of {'exact match' if several else 'top-1'} in points", report["drop"], budget.max_drop)]
-    if several:
-        checks.append(Finding("drop of mAP in points", report["map_drop"], budget.max_drop))
-    control = report.get("control")
-    moved = CONTROL_FACTOR * control.max_probability_difference if control else 0.0
-    if precision in DIFFERENCE_LIMITS:
-        limit = max(DIFFERENCE_LIMITS[precision], moved, RESIZE_LIMIT if report.get("resize") else 0.0)
-        checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
-    for size, difference in report["batches"].items():
-        limit = max(BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8), moved)
-        checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
-    if report.get("unknown_flips") is not None:
-        checks.append(_unknown_finding(report, budget, precision))
-    over = [f for f in checks if not f.measured <= f.limit]
-    speedup = report.get("speedup")
-    if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:
-        over.append(Finding("speed over fp32", speedup, budget.min_speedup))
-    return over
-
-
-def _unknown_finding(report: Mapping[str, Any], budget: Budget, precision: str) -> Finding:
-    if precision in DIFFERENCE_LIMITS:
-        changed = 100 * report["unknown_flips"] / report["images"]
-        return Finding("images whose `unknown` changed in points", changed, UNKNOWN_LIMIT)
-    change = 100 * abs(report["artifact_unknown"] - report["reference_unknown"])
-    # One that calls nearly nothing unknown any more is as wrong as one that calls too much so.
-    limit = max(budget.max_drop, 50 * report["reference_unknown"])
-    return Finding("change of the share of unknown images in points", change, limit)
 
 
 def differing(stored: Report, fresh: Report) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalogue.made.exporter import make_exporter
 from zoo.catalogue.options import check, exporter_options
 from zoo.errors import OptionInvalid, UnknownName
-from zoo.verify import DEFAULT_MIN_SPEEDUP, Budget
+from zoo.export.limits import DEFAULT_MIN_SPEEDUP, Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from zoo.catalogue.made.tracker import make_trackers
 from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
-from zoo.evaluate.export_report import render_export
-from zoo.export_file import contender, write_model
-from zoo.export_job import ExportSpec, Job, checked
-from zoo.monitor.reference import write_reference
-from zoo.proof import prove
+from zoo.export.file import contender, write_model
+from zoo.export.job import ExportSpec, Job, checked
+from zoo.export.limits import Budget
+from zoo.export.page.report import render_export
+from zoo.export.proof import prove
+from zoo.export.reference import write_reference
 from zoo.runs.artifact import PAGE, REJECTED, Artifact, checksums, write_golden, write_manifest
 from zoo.runs.manifest import Manifest, Refusal, Tensor
 from zoo.runs.record import now
 from zoo.runs.trained import load_trained
 from zoo.runs.versions import versions
-from zoo.verify import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def export_run(
 
 def _with_answers(trained: Trained, spec: ExportSpec, note: Callable[[str], None]) -> Trained:
     """Calibrate, and find out from where on an image is unknown, as far as that is asked for."""
-    from zoo.evaluate.calibration import calibrate, tell_unknown
+    from zoo.export.calibration import calibrate, tell_unknown
 
     if spec.calibrate:
         note("fitting a temperature on the validation images")

@@ -1,0 +1,1 @@
+"""Run -> artifact: made, proven, and given its name only if the proof holds."""

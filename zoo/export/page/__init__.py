@@ -1,0 +1,1 @@
+"""An artifact's page: pictures and tables of its proof."""
