@@ -5,8 +5,8 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from zoo.bundle.make import BundleSpec, bundle_artifact
 from zoo.contracts.target import Target
+from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ LAYERS = (
     {"zoo.plugin", "zoo.preprocess", "zoo.runs"},
     {"zoo.train", "zoo.folds"},
     {"zoo.export"},
-    {"zoo.tune", "zoo.bundle", "zoo.monitor", "zoo.serve"},
+    {"zoo.tune", "zoo.deploy"},
     {"zoo.testing", "zoo.authoring"},
     {"zoo.cli", "zoo.__main__"},
 )
@@ -111,7 +111,7 @@ def test_the_runtime_stands_alone(file: Path) -> None:
 
 @pytest.mark.parametrize("file", LEAVES, ids=lambda f: f.stem)
 def test_plugins_use_the_strangers_door(file: Path) -> None:
-    own = {"zoo.plugin", "zoo.contracts.preprocess", "zoo.errors", "zoo.runtime"}
+    own = {"zoo.plugin", "zoo.preprocess", "zoo.errors", "zoo.runtime"}
     for name in imports(file):
         if name.startswith("zoo."):
             assert name in own or name.rpartition(".")[0] in own, f"{file.name} imports {name}"

@@ -74,7 +74,7 @@ def use_as_a_stranger(python: Path, folder: Path) -> None:
 def test_its_top_level_names_are_exactly_three(wheel: Path) -> None:
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"zoo", "zoo_exporters", "zoo_plugins"}
-    assert {"zoo/catalogue/registry.toml", "zoo/bundle/web/index.html"} <= set(zipfile.ZipFile(wheel).namelist())
+    assert {"zoo/registry.toml", "zoo/deploy/bundle/web/index.html"} <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_its_metadata_never_asks_for_both_onnxruntimes() -> None:

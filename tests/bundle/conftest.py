@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.bundle.make import BundleSpec, bundle_artifact
 from zoo.contracts.target import Target
+from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.bundle.make import Bundle
+    from zoo.deploy.bundle.make import Bundle
     from zoo.runs.artifact import Artifact
 
 

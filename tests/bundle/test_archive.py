@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.bundle.archive import GZIP, read_archive, write_archive
+from zoo.deploy.bundle.archive import GZIP, read_archive, write_archive
 from zoo.errors import ArtifactInvalid
 
 if TYPE_CHECKING:

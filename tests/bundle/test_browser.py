@@ -177,7 +177,7 @@ def test_a_changed_bit_is_named_before_anything_is_read(
 
 def test_other_answers_than_the_proofs_fail(catalogue: Catalogue, onnx_artifact: Artifact, tmp_path: Path) -> None:
     """The golden vectors of other images, with checksums that are right."""
-    from zoo.bundle.make import digests
+    from zoo.deploy.bundle.make import digests
     from zoo.runtime.sums import SUMS, read_sums, sums_text
 
     folder = unpack(catalogue, onnx_artifact, tmp_path)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.bundle import browser
-from zoo.bundle.make import BundleSpec, bundle_artifact, digests
-from zoo.bundle.papers import proven_with
-from zoo.bundle.sbom import sbom
-from zoo.bundle.verify import verify_bundle
 from zoo.contracts.target import Target
+from zoo.deploy.bundle import browser
+from zoo.deploy.bundle.make import BundleSpec, bundle_artifact, digests
+from zoo.deploy.bundle.papers import proven_with
+from zoo.deploy.bundle.sbom import sbom
+from zoo.deploy.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.export.predict import predict_files
 from zoo.runtime.sums import sums_text
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.bundle.make import Bundle
     from zoo.catalogue import Catalogue
+    from zoo.deploy.bundle.make import Bundle
     from zoo.runs.artifact import Artifact
 
 NO_ZOO = """

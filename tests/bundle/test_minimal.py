@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from zoo.bundle import minimal
-from zoo.bundle.make import BundleSpec, bundle_artifact
 from zoo.contracts.target import Target
+from zoo.deploy.bundle import minimal
+from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 from zoo.errors import OptionInvalid, ProofFailed
 from zoo.export.export import export_run
 from zoo.export.job import ExportSpec

@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from zoo.bundle.make import BundleSpec, bundle_artifact, digests
-from zoo.bundle.verify import verify_bundle
 from zoo.contracts.target import Target
+from zoo.deploy.bundle.make import BundleSpec, bundle_artifact, digests
+from zoo.deploy.bundle.verify import verify_bundle
 from zoo.errors import OptionInvalid, ProofFailed
 from zoo.runtime.measure import write_back
 from zoo.runtime.sums import sums_text
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.bundle.make import Bundle
+    from zoo.deploy.bundle.make import Bundle
     from zoo.runs.artifact import Artifact
 
 

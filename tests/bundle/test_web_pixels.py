@@ -18,7 +18,7 @@ from ..tools import tool
 if TYPE_CHECKING:
     from pathlib import Path
 
-WEB = ROOT / "zoo/bundle/web"
+WEB = ROOT / "zoo/deploy/bundle/web"
 PICTURES = 60
 CROPS = ("center", "squash", "border")
 LOOK = """

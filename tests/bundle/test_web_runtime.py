@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.bundle import browser
+from zoo.deploy.bundle import browser
 from zoo.errors import EnvironmentBroken, OptionInvalid
 
 from ..conftest import ROOT
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.runs.artifact import Artifact
 
-WEB = ROOT / "zoo/bundle/web"
+WEB = ROOT / "zoo/deploy/bundle/web"
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def cpp(tmp_path_factory: pytest.TempPathFactory) -> Example:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Example:
     """Install the packages of the Node example; its modules keep their places beside it."""
     folder = tmp_path_factory.mktemp("node")
-    for part in ("examples/node", "zoo/bundle/web"):
+    for part in ("examples/node", "zoo/deploy/bundle/web"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
     quietly = ("--ignore-scripts", "--no-audit", "--no-fund", "--silent")
     call(tool("npm"), "install", *quietly, cwd=folder / "examples/node")

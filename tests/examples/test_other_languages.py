@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.bundle.make import digests
+from zoo.deploy.bundle.make import digests
 from zoo.runtime.model import Model
 from zoo.runtime.sums import SUMS, read_sums, sums_text
 

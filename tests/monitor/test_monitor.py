@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo.deploy.monitor.drift import LEAST_ENTRIES, drift, stability
+from zoo.deploy.monitor.from_log import Wanted, dataset_from_log
 from zoo.errors import DatasetInvalid, OptionInvalid
 from zoo.export.reference import read_reference, reference_of
-from zoo.monitor.drift import LEAST_ENTRIES, drift, stability
-from zoo.monitor.from_log import Wanted, dataset_from_log
 from zoo.runtime.model import Model
 from zoo.runtime.record import Record, read_record
 

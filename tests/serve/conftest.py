@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 SIDE, CLASSES = 16, ("red", "green", "blue")
 RUN = """
 import json, os, sys
-from zoo.serve.settings import Settings
-from zoo.serve.supervisor import Supervisor, address, listen
+from zoo.deploy.serve.settings import Settings
+from zoo.deploy.serve.supervisor import Supervisor, address, listen
 settings = Settings(**json.loads(sys.argv[1]))
 listening = listen(settings)
 said = lambda model: print(json.dumps({"url": address(listening), "pid": os.getpid(), "model": model}), flush=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from zoo.deploy.serve.batching import Batcher, Full, Picture
+from zoo.deploy.serve.metrics import Metrics
+from zoo.deploy.serve.settings import Settings
+from zoo.deploy.serve.subject import Subject, load
 from zoo.runtime.errors import BundleError
 from zoo.runtime.pixels import PixelError
-from zoo.serve.batching import Batcher, Full, Picture
-from zoo.serve.metrics import Metrics
-from zoo.serve.settings import Settings
-from zoo.serve.subject import Subject, load
 
 from .conftest import expected, make_artifact, picture
 
@@ -108,7 +108,7 @@ def test_no_image_waits_longer_than_the_bound(rigged: Callable[..., Any], monkey
             time.sleep(1.0)
         return decode(data, **options)
 
-    monkeypatch.setattr("zoo.serve.batching.decode", slow)
+    monkeypatch.setattr("zoo.deploy.serve.batching.decode", slow)
 
     async def work(rig: Rig) -> None:
         held = asyncio.ensure_future(rig.colour((9, 9, 9)))
@@ -170,7 +170,7 @@ def test_a_bad_image_takes_down_only_its_own_request(rigged: Callable[..., Any])
 
 
 def test_what_is_not_a_number_takes_down_only_its_own_image(colours: Path) -> None:
-    from zoo.serve.batching import ask
+    from zoo.deploy.serve.batching import ask
 
     model = load(colours, threads=1).model
     original = model.session

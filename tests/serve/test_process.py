@@ -211,7 +211,7 @@ def test_a_drain_is_told_before_it_ends(colours: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a packet filter of Linux")
 def test_a_sealed_socket_keeps_who_is_connected_and_takes_nobody_else() -> None:
-    from zoo.serve.worker import seal
+    from zoo.deploy.serve.process import seal
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ import typer
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
-    from zoo.monitor.drift import Drift
+    from zoo.deploy.monitor.drift import Drift
 
 Log = Annotated[Path, typer.Argument(help="What `zoo serve --log` or a bundle's `predict --log` wrote.")]
 
@@ -29,12 +29,12 @@ def monitor_cli(
     saturation and sharpness of the images.
     """
     from zoo.cli.output import note, print_json
+    from zoo.deploy.monitor.drift import drift
+    from zoo.deploy.monitor.page import render_drift
     from zoo.disk.files import write_text
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.export.reference import read_reference
-    from zoo.monitor.drift import drift
-    from zoo.monitor.page import render_drift
     from zoo.runs.find import find_artifact
 
     found = find_artifact(artifact, runs_root(runs), note)
@@ -84,7 +84,7 @@ def from_log_cli(
     --dataset OUT`.
     """
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.monitor.from_log import Wanted, dataset_from_log
+    from zoo.deploy.monitor.from_log import Wanted, dataset_from_log
 
     wanted = Wanted(below=below, unknown=unknown, classes=tuple(label or ()), most=most)
     made = dataset_from_log(_entries(log), out, wanted, images=images)

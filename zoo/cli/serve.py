@@ -45,7 +45,7 @@ def serve_cli(
     moved, a folder that is renamed) is proven and answers from then on.
     """
     check_extra()
-    from zoo.serve.settings import Settings
+    from zoo.deploy.serve.settings import Settings
 
     settings = Settings(
         path=str(_path(artifact, runs)),
@@ -80,8 +80,8 @@ def check_extra() -> None:
 
 def _path(artifact: str | None, runs: Path | None) -> Path:
     """Return the folder or the link to look at, as it was named: a link may lead elsewhere tomorrow."""
-    from zoo.bundle.verify import is_bundle
     from zoo.cli.output import note
+    from zoo.deploy.bundle.verify import is_bundle
     from zoo.disk.home import runs_root
     from zoo.errors import ArtifactInvalid
     from zoo.runs.find import find_artifact
@@ -100,7 +100,7 @@ def _run(settings: Any, *, json: bool) -> None:
     import os
 
     from zoo.cli.output import print_json, stdout
-    from zoo.serve.supervisor import Supervisor, address, listen
+    from zoo.deploy.serve.supervisor import Supervisor, address, listen
 
     listening = listen(settings)
     url = address(listening)

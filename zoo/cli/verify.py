@@ -21,7 +21,7 @@ def verify_cli(
     json: Json = False,
 ) -> None:
     """Prove an artifact, or a bundle, again."""
-    from zoo.bundle.verify import is_bundle
+    from zoo.deploy.bundle.verify import is_bundle
 
     if artifact and is_bundle(artifact):
         _verify_bundle(Path(artifact), key, json=json)
@@ -32,8 +32,8 @@ def verify_cli(
 
 
 def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
-    from zoo.bundle.verify import verify_bundle
     from zoo.cli.output import print_json, stdout
+    from zoo.deploy.bundle.verify import verify_bundle
     from zoo.errors import ProofFailed
     from zoo.runtime.processor import kind, saturates
 

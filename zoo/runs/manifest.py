@@ -103,7 +103,7 @@ class Report(_Frozen):
     fidelity: Fidelity | None = None
     """Against the reference, of the logits behind the probabilities."""
     reference_ece: float | None = None
-    """Expected calibration error in 0..1, 15 bins of equal width: `zoo.evaluate.labels.expected_calibration_error`."""
+    """Expected calibration error in 0..1, 15 bins of equal width: `zoo.evaluate.metrics.expected_calibration_error`."""
     artifact_ece: float | None = None
     reference_unknown: float | None = None
     """The share of the images, all of known classes, that are called unknown; only where the file tells it."""

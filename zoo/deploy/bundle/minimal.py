@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.bundle.apart import run_apart
+from zoo.deploy.bundle.apart import run_apart
 from zoo.errors import OptionInvalid, ProofFailed, first_line
 from zoo.export.golden import replay
 from zoo.runtime.golden import limit_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from zoo.bundle.apart import run_apart
+from zoo.deploy.bundle.apart import run_apart
 from zoo.runtime.metadata import model_versions
 from zoo.runtime.session import SUFFIX
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo.runtime
-from zoo.bundle import browser
-from zoo.bundle.archive import write_archive
-from zoo.bundle.limits import why_not
-from zoo.bundle.minimal import minimal_files
-from zoo.bundle.papers import papers, proven_with
-from zoo.bundle.sbom import SBOM, sbom
-from zoo.bundle.sign import SIGNATURE, signature
+from zoo.deploy.bundle import browser
+from zoo.deploy.bundle.archive import write_archive
+from zoo.deploy.bundle.limits import why_not
+from zoo.deploy.bundle.minimal import minimal_files
+from zoo.deploy.bundle.papers import papers, proven_with
+from zoo.deploy.bundle.sbom import SBOM, sbom
+from zoo.deploy.bundle.sign import SIGNATURE, signature
 from zoo.disk.files import sha256
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.runs.artifact import PAGE

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from zoo.serve.subject import Subject
+    from zoo.deploy.serve.subject import Subject
 
 Identity = tuple[tuple[str, int, int, int], ...]
 

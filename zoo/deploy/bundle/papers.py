@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from zoo.bundle.browser import PAGE
+from zoo.deploy.bundle.browser import PAGE
 from zoo.runtime.golden import limit_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
     required = {**PACKAGES, **({"onnxruntime": NEWER[manifest.precision]} if manifest.precision in NEWER else {})}
     proven = proven_with(manifest)
     environment = Environment(
-        loader=PackageLoader("zoo.bundle"), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True
+        loader=PackageLoader("zoo.deploy.bundle"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
     )
     readme = environment.get_template("README.md.j2").render(
         manifest=manifest,

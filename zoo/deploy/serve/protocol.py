@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from zoo.serve.refused import error_body, error_headers
+from zoo.deploy.serve.refused import error_body, error_headers
 
 if TYPE_CHECKING:
     import asyncio
 
-    from zoo.serve.metrics import Metrics
-    from zoo.serve.settings import Settings
+    from zoo.deploy.serve.metrics import Metrics
+    from zoo.deploy.serve.settings import Settings
 
 MOST_HEAD_BYTES = 65536
 LINGER_SECONDS, LINGER_BYTES = 1.0, 64 * 2**20

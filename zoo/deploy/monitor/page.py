@@ -10,7 +10,7 @@ from zoo.evaluate.figures import percent
 from zoo.evaluate.page import Markup, page, table
 
 if TYPE_CHECKING:
-    from zoo.monitor.drift import Drift, Shift
+    from zoo.deploy.monitor.drift import Drift, Shift
 
 STYLE = """
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }

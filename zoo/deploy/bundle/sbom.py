@@ -6,7 +6,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from zoo.bundle import browser
+from zoo.deploy.bundle import browser
 from zoo.runtime.manifest import RUNTIME
 
 if TYPE_CHECKING:

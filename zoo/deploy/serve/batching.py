@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from zoo.deploy.serve.journal import Journal
+    from zoo.deploy.serve.metrics import Metrics
+    from zoo.deploy.serve.settings import Settings
+    from zoo.deploy.serve.subject import Subject
     from zoo.runtime.model import Answer, Model
-    from zoo.serve.journal import Journal
-    from zoo.serve.metrics import Metrics
-    from zoo.serve.settings import Settings
-    from zoo.serve.subject import Subject
 
 
 class Full(Exception):

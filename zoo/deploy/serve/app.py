@@ -15,17 +15,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from zoo import __version__
+from zoo.deploy.serve.batching import Full
+from zoo.deploy.serve.refused import Refused, error_body, error_headers
 from zoo.runtime.errors import BundleError
 from zoo.runtime.pixels import PixelError
-from zoo.serve.batching import Full
-from zoo.serve.refused import Refused, error_body, error_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from zoo.serve.worker import Worker
+    from zoo.deploy.serve.worker import Worker
 
 PREDICT = "/v1/predict"
 DEFAULT_TOP, MOST_TOP = 5, 1000
@@ -214,7 +214,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _page(name: str) -> Callable[[], Response]:
-    text = files("zoo.serve").joinpath("pages", name).read_text(encoding="utf-8")
+    text = files("zoo.deploy.serve").joinpath("pages", name).read_text(encoding="utf-8")
 
     def page() -> Response:
         headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from zoo.deploy.serve.metrics import FOLDER
+from zoo.deploy.serve.settings import LIFELINE, SOCKET
 from zoo.errors import Elsewhere, EnvironmentBroken
-from zoo.serve.metrics import FOLDER
-from zoo.serve.settings import LIFELINE, SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.serve.settings import Settings
+    from zoo.deploy.serve.settings import Settings
 
 TICK_SECONDS = 0.1
 PAUSE_SECONDS = 1.0
@@ -111,7 +111,7 @@ class Supervisor:
             FOLDER: self._counters,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.serve.worker"],
+            [sys.executable, "-m", "zoo.deploy.serve.process"],
             env=environment,
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,

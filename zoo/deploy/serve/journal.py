@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from zoo.deploy.serve.metrics import Metrics
     from zoo.runtime.model import Answer
-    from zoo.serve.metrics import Metrics
 
 WAITING = 1000
 """Entries that may wait for a slow disk; more are dropped, and counted."""

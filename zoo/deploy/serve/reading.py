@@ -13,15 +13,15 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from zoo.serve.batching import Picture
-from zoo.serve.refused import Refused
+from zoo.deploy.serve.batching import Picture
+from zoo.deploy.serve.refused import Refused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from starlette.requests import Request
 
-    from zoo.serve.settings import Settings
+    from zoo.deploy.serve.settings import Settings
 
 TAKEN = "image/*, application/octet-stream, multipart/form-data or application/json"
 

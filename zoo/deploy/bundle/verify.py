@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.bundle.archive import read_archive
-from zoo.bundle.sign import SIGNATURE, check_signature
+from zoo.deploy.bundle.archive import read_archive
+from zoo.deploy.bundle.sign import SIGNATURE, check_signature
 from zoo.errors import ArtifactInvalid, ProofFailed
 from zoo.runtime.errors import BundleError
 from zoo.runtime.golden import Replay, replay

@@ -1,0 +1,1 @@
+"""An artifact on a device, behind HTTP, and what comes back from there."""
