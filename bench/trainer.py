@@ -31,17 +31,17 @@ from timm.utils import AverageMeter, ModelEmaV3
 
 from zoo.contracts.preprocess import Preprocess
 from zoo.runs.config import TrainConfig
-from zoo.train.choose import Chosen
-from zoo.train.loaders import Loaders
-from zoo.train.loop import train_epoch, train_step
-from zoo.train.optimizer import make_optimizer
-from zoo.train.plan import Plan, make_plan
-from zoo.train.replica import Replica
-from zoo.train.state import TrainState, make_average, make_state
-from zoo.train.task import make_task
-from zoo.train.timing import ROUNDS as TIMING_ROUNDS
-from zoo.train.timing import fastest_mode, possible_modes
-from zoo.train.trial import Mode, Trial
+from zoo.train.learn.loaders import Loaders
+from zoo.train.learn.loop import train_epoch, train_step
+from zoo.train.learn.optimizer import make_optimizer
+from zoo.train.learn.plan import Plan, make_plan
+from zoo.train.learn.state import TrainState, make_average, make_state
+from zoo.train.learn.task import make_task
+from zoo.train.machine.choose import Chosen
+from zoo.train.machine.replica import Replica
+from zoo.train.machine.timing import ROUNDS as TIMING_ROUNDS
+from zoo.train.machine.timing import fastest_mode, possible_modes
+from zoo.train.machine.trial import Mode, Trial
 
 if TYPE_CHECKING:
     from zoo.data.loader import Batch
@@ -274,7 +274,7 @@ def file_loaders(case: Case, scratch: Path) -> Loaders:
     from zoo.data.cache import Cache
     from zoo.data.loader import TrainLoader, worker_count
     from zoo.data.prepared import prepare
-    from zoo.train.transfer import allocator
+    from zoo.train.machine.transfer import allocator
     from zoo_plugins.augmentations import standard
     from zoo_plugins.shapes import shapes
 

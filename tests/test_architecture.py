@@ -20,10 +20,9 @@ LAYERS = (
     {"zoo.disk", "zoo.contracts"},
     {"zoo.data", "zoo.catalogue"},
     {"zoo.plugin", "zoo.preprocess", "zoo.runs"},
-    {"zoo.train", "zoo.folds"},
+    {"zoo.train"},
     {"zoo.export"},
-    {"zoo.tune", "zoo.deploy"},
-    {"zoo.testing", "zoo.authoring"},
+    {"zoo.tune", "zoo.deploy", "zoo.testing"},
     {"zoo.cli", "zoo.__main__"},
 )
 

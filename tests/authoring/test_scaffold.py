@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.authoring import scaffold
-from zoo.authoring.scaffold import ATTRIBUTES, DEPENDENCIES, KINDS, NewPackage, new_package
 from zoo.catalogue import Catalogue
 from zoo.catalogue.installed import GROUPS
 from zoo.cli.plugin import Kind
 from zoo.errors import DuplicateName, EnvironmentBroken, OptionInvalid, ZooError
+from zoo.testing.authoring import scaffold
+from zoo.testing.authoring.scaffold import ATTRIBUTES, DEPENDENCIES, KINDS, NewPackage, new_package
 
 from ..conftest import ROOT
 
@@ -266,7 +266,7 @@ def test_command_refuses_in_one_line(cli: Callable[..., Answer], tmp_path: Path)
 
 
 def test_module_loads_no_template_engine(tmp_path: Path) -> None:
-    code = "import sys, zoo.authoring.scaffold; print('jinja2' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, zoo.testing.authoring.scaffold; print('jinja2' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid, Terminated
-from zoo.folds.result import read
-from zoo.folds.work import read_plan, resume_folds, start_folds
 from zoo.runs.find import find_run, find_unfinished, list_runs
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained
+from zoo.train.folds.result import read
+from zoo.train.folds.work import read_plan, resume_folds, start_folds
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.runs.config import TrainConfig
     from zoo.runs.layers import Resolved
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

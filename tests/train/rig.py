@@ -9,14 +9,14 @@ import numpy as np
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.runs.layers import resolve_options
-from zoo.train.choose import choose
-from zoo.train.freeze import classifier_of
-from zoo.train.loop import train_step
-from zoo.train.optimizer import make_optimizer
-from zoo.train.plan import make_plan
-from zoo.train.replica import Replica
-from zoo.train.state import make_average, make_state
-from zoo.train.task import make_task
+from zoo.train.learn.freeze import classifier_of
+from zoo.train.learn.loop import train_step
+from zoo.train.learn.optimizer import make_optimizer
+from zoo.train.learn.plan import make_plan
+from zoo.train.learn.state import make_average, make_state
+from zoo.train.learn.task import make_task
+from zoo.train.machine.choose import choose
+from zoo.train.machine.replica import Replica
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.contracts.preprocess import Preprocess
     from zoo.runs.config import TrainConfig
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
 
 CLASSES = 4
 SETTINGS = {"dataset": "digits", "device": "cpu", "precision": "fp32", "layout": "nchw", "ema_decay": 0.0, "epochs": 4}

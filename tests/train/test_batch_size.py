@@ -13,12 +13,12 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.errors import Interrupted, TrainingFailed
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train import batch_size as sizes
 from zoo.train import settle as settling
-from zoo.train.batch_size import bytes_per_image, free_memory, largest_batch, search
-from zoo.train.by_images import batch_for, epochs_for
+from zoo.train.machine import batch_size as sizes
+from zoo.train.machine.batch_size import bytes_per_image, free_memory, largest_batch, search
+from zoo.train.machine.by_images import batch_for, epochs_for
+from zoo.train.machine.trial import Mode, Trial
 from zoo.train.session import resume_run, start_run
-from zoo.train.trial import Mode, Trial
 from zoo.train.watch import Watch
 
 from .test_options import StopFrom
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

@@ -13,12 +13,12 @@ from zoo.errors import OptionInvalid
 from zoo.runs.config import TrainConfig
 from zoo.runs.layers import resolve_options
 from zoo.train import settle as settling
-from zoo.train import timing
-from zoo.train.choose import choose
-from zoo.train.remembered import recall, remember
+from zoo.train.machine import timing
+from zoo.train.machine.choose import choose
+from zoo.train.machine.remembered import recall, remember
+from zoo.train.machine.timing import fastest_mode, possible_modes, rounds_for, usual_mode
+from zoo.train.machine.trial import Mode, Trial
 from zoo.train.session import resume_run, start_run
-from zoo.train.timing import fastest_mode, possible_modes, rounds_for, usual_mode
-from zoo.train.trial import Mode, Trial
 from zoo.train.watch import Watch
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train import replica
-from zoo.train.compiled import compiled
+from zoo.train.machine import replica
+from zoo.train.machine.compiled import compiled
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
 
 def train(catalogue: Catalogue, path: Path, watch: Watch | None = None, **given: Any) -> Run:

@@ -25,10 +25,10 @@ from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained, shipped_model
 from zoo.train import parts
-from zoo.train.choose import choose
-from zoo.train.distill import Distillation, divergence, make_distillation
+from zoo.train.learn.distill import Distillation, divergence, make_distillation
+from zoo.train.learn.teacher import Teacher, check_classes, check_teacher, find_teacher, tell_teacher
+from zoo.train.machine.choose import choose
 from zoo.train.session import resume_run, start_run
-from zoo.train.teacher import Teacher, check_classes, check_teacher, find_teacher, tell_teacher
 from zoo.train.watch import Watch
 
 from .drawn import OPTIONS, draw_dataset, mixes_labels
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
     from .rig import Rig

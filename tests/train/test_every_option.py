@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.runs.run import Run
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     Traces = Callable[..., bytes]
 

@@ -13,13 +13,13 @@ from zoo.errors import Interrupted, OptionInvalid
 from zoo.runs.config import TrainConfig
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train.blend import SHARES, Blend, between, choose, standard_error
-from zoo.train.freeze import check_classifier
-from zoo.train.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size
-from zoo.train.replica import check_replica
+from zoo.train.learn.blend import SHARES, Blend, between, choose, standard_error
+from zoo.train.learn.freeze import check_classifier
+from zoo.train.learn.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size
+from zoo.train.machine.replica import check_replica
+from zoo.train.machine.world import World
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
-from zoo.train.world import World
 
 from ..conftest import train_digits
 from .test_options import StopFrom, lines

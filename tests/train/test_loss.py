@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import f1_score, recall_score
 
 from zoo.errors import OptionInvalid
-from zoo.train.task import make_task
+from zoo.train.learn.task import make_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,14 +14,14 @@ from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.errors import EnvironmentBroken, Interrupted, OptionInvalid
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train.choose import choose
-from zoo.train.mix import Mixer, make_mixer, refuse_odd_batches
-from zoo.train.optimizer import make_optimizer
-from zoo.train.plan import make_plan
-from zoo.train.replica import Replica
+from zoo.train.learn.mix import Mixer, make_mixer, refuse_odd_batches
+from zoo.train.learn.optimizer import make_optimizer
+from zoo.train.learn.plan import make_plan
+from zoo.train.learn.state import make_state
+from zoo.train.learn.task import make_task
+from zoo.train.machine.choose import choose
+from zoo.train.machine.replica import Replica
 from zoo.train.session import resume_run, start_run
-from zoo.train.state import make_state
-from zoo.train.task import make_task
 
 from .drawn import OPTIONS, draw_dataset, mixes_labels
 from .test_resume import StopAt, lines

@@ -21,8 +21,8 @@ from zoo.export.reproof import verify_artifact
 from zoo.runs.layers import resolve_options
 from zoo.runs.score import eager, probabilities
 from zoo.runs.trained import load_trained
+from zoo.train.learn.task import make_task
 from zoo.train.session import start_run
-from zoo.train.task import make_task
 from zoo.train.watch import Watch
 
 from .drawn import MARKS, OPTIONS, draw, draw_dataset, mixes_labels

@@ -13,8 +13,8 @@ from zoo.errors import Interrupted
 from zoo.plugin import Split
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train.loaders import Loaders
-from zoo.train.norms import estimate_norms
+from zoo.train.learn.loaders import Loaders
+from zoo.train.learn.norms import estimate_norms
 from zoo.train.session import resume_run, start_run
 
 from ..conftest import ROOT

@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.disk.weights import load_weights, save_weights
 from zoo.train.checkpoint import _finite
-from zoo.train.choose import laid_out
+from zoo.train.machine.choose import laid_out
 
 if TYPE_CHECKING:
     from pathlib import Path

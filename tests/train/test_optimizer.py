@@ -13,7 +13,7 @@ import torch
 
 from zoo.errors import OptionInvalid
 from zoo.runs.config import TrainConfig
-from zoo.train.optimizer import check_optimizer, make_optimizer
+from zoo.train.learn.optimizer import check_optimizer, make_optimizer
 
 from .rig import batch, make_rig
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

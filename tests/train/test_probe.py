@@ -14,8 +14,8 @@ from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
-from zoo.train.freeze import check_classifier
-from zoo.train.probe import fit_line
+from zoo.train.learn.freeze import check_classifier
+from zoo.train.learn.probe import fit_line
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

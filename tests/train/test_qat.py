@@ -19,7 +19,7 @@ from zoo.errors import Interrupted
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained, shipped_model
-from zoo.train.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
+from zoo.train.learn.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
 from zoo.train.session import resume_run, start_run
 from zoo.train.watch import Watch
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

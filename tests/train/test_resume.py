@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.runs.layers import Resolved
-    from zoo.train.loop import EpochResult
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loop import EpochResult
+    from zoo.train.learn.state import TrainState
 
     from ..conftest import Answer
 

@@ -11,12 +11,12 @@ import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.runs.layers import resolve_options
-from zoo.train.choose import choose
-from zoo.train.optimizer import make_optimizer
-from zoo.train.plan import make_plan
-from zoo.train.replica import Replica
-from zoo.train.state import make_average, make_state
-from zoo.train.task import make_task
+from zoo.train.learn.optimizer import make_optimizer
+from zoo.train.learn.plan import make_plan
+from zoo.train.learn.state import make_average, make_state
+from zoo.train.learn.task import make_task
+from zoo.train.machine.choose import choose
+from zoo.train.machine.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,10 +13,10 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from zoo.errors import OptionInvalid
 from zoo.runs.layers import resolve_options
+from zoo.train.learn.task import make_task
+from zoo.train.learn.weighting import class_weights, read_weights
 from zoo.train.session import start_run
-from zoo.train.task import make_task
 from zoo.train.watch import Watch
-from zoo.train.weighting import class_weights, read_weights
 
 from ..conftest import make_pictures
 

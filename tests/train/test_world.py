@@ -20,11 +20,11 @@ from safetensors.numpy import load_file
 from tests.train.pair import together
 from zoo.data.loader import Shard
 from zoo.errors import EnvironmentBroken, OptionInvalid
-from zoo.folds.work import start_folds
 from zoo.runs.layers import resolve_options
-from zoo.train.replica import with_shared_norms
+from zoo.train.folds.work import start_folds
+from zoo.train.machine.replica import with_shared_norms
+from zoo.train.machine.world import ALONE, Votes, World, joined, share_of_batch
 from zoo.train.session import start_run
-from zoo.train.world import ALONE, Votes, World, joined, share_of_batch
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue

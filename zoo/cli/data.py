@@ -36,7 +36,7 @@ def stats_cli(
 ) -> None:
     """Count the images of each class and split; tell sizes, mean and std, and what would be left out."""
     from zoo.cli.output import print_json, print_table
-    from zoo.data.stats import statistics
+    from zoo.data.look.stats import statistics
 
     found = statistics(_prepared(ctx, dataset, dataset_option, seed))
     if json:
@@ -79,7 +79,7 @@ def preview_cli(
     from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import print_json, stdout
     from zoo.data.decode import to_rgb
-    from zoo.data.sheet import sheet_of_classes, sheet_of_one
+    from zoo.data.look.sheet import sheet_of_classes, sheet_of_one
     from zoo.disk.files import write_atomic
     from zoo.errors import OptionInvalid
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def print_folds(run: Run, *, json: bool) -> None:
     """Print a fold a line, and what they come to; or all of `folds.json`."""
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.folds.result import SPLITS, read, table
+    from zoo.train.folds.result import SPLITS, read, table
 
     found = read(run)
     if json:

@@ -57,7 +57,7 @@ def launch(devices: int, path: Path, *, named: bool) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from zoo.train.world import LAUNCHED
+    from zoo.train.machine.world import LAUNCHED
 
     # The processes tell of themselves; the launcher's own lines are for its developers.
     logging.disable(logging.ERROR)

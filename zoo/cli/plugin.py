@@ -56,10 +56,10 @@ def check_cli(
     json: Json = False,
 ) -> None:
     """Run the contract against a plugin, each promise in turn, in a process of its own."""
-    from zoo.authoring.check import check_plugin
     from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import note, print_json, print_table
     from zoo.errors import ProofFailed
+    from zoo.testing.authoring.check import check_plugin
 
     options = parse_pairs(option or [], "--option")
     verdicts = check_plugin(
@@ -102,8 +102,8 @@ def new_cli(
     """Write a complete package, zoo-plugin-NAME, that installs and passes its tests as it is."""
     import shlex
 
-    from zoo.authoring.scaffold import new_package
     from zoo.cli.output import print_json
+    from zoo.testing.authoring.scaffold import new_package
 
     package = new_package(ctx.obj.catalogue(), name, kind.value, into)
     if json:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.progress import Task
     from rich.text import Text
 
-    from zoo.train.loop import EpochResult
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loop import EpochResult
+    from zoo.train.learn.state import TrainState
 
 REFRESH_SECONDS = 0.2
 WIDEST_BAR = 40

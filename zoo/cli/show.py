@@ -145,9 +145,9 @@ def _origin(plugin: Plugin) -> dict[str, Any]:
 
 def _run(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.disk.home import runs_root
-    from zoo.folds.result import read
     from zoo.runs.artifact import list_artifacts
     from zoo.runs.find import find_run
+    from zoo.train.folds.result import read
 
     run = find_run(name or None, runs_root(runs))
     if run.folds_file.is_file():

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from zoo.runs.config import TrainConfig
     from zoo.runs.layers import Resolved
     from zoo.runs.run import Run
+    from zoo.train.machine.world import World
     from zoo.train.watch import Watch
-    from zoo.train.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Order:
 def train(order: Order) -> Run | None:
     """Train in this process, perhaps beside others that were started with it; None in all but the first."""
     from zoo.cli.progress import TrainProgress
-    from zoo.train.world import joined
+    from zoo.train.machine.world import joined
 
     with joined() as world:
         with TrainProgress(quiet=not world.first) as watch:
@@ -67,8 +67,8 @@ def train_on(devices: int, order: Order) -> None:
         Exit: at their end.
     """
     from zoo.runs.find import find_unfinished
+    from zoo.train.machine.world import World
     from zoo.train.session import check_names, refuse_taken
-    from zoo.train.world import World
 
     if order.resume:
         run = find_unfinished(order.name, order.root)
@@ -83,8 +83,8 @@ def train_on(devices: int, order: Order) -> None:
 
 
 def _start(order: Order, watch: Watch, world: World) -> Run:
-    from zoo.folds.work import start_folds
     from zoo.runs.run import Run
+    from zoo.train.folds.work import start_folds
     from zoo.train.session import start_run
 
     resolved = world.together(order.resolve)
@@ -107,7 +107,7 @@ def _resume(order: Order, watch: Watch, world: World) -> Run:
 
 
 def _go_on(run: Run, order: Order, watch: Watch, world: World) -> Run:
-    from zoo.folds.work import resume_folds
+    from zoo.train.folds.work import resume_folds
     from zoo.train.session import resume_run
 
     go_on = resume_folds if world.by_first(lambda: run.holds_folds) else resume_run
@@ -120,9 +120,9 @@ def _refuse_nameless(order: Order) -> None:
 
 
 def _saved(run: Run) -> TrainConfig:
-    from zoo.folds.work import read_plan
     from zoo.runs.config import TrainConfig
     from zoo.train.checkpoint import read_checkpoint
+    from zoo.train.folds.work import read_plan
 
     if run.holds_folds:
         return read_plan(run).config

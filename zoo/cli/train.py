@@ -232,8 +232,8 @@ def train_cli(
 
 def _print_options(catalogue: Catalogue, resolved: Resolved, devices: int, *, json: bool) -> None:
     from zoo.cli.output import print_json, print_table
+    from zoo.train.machine.world import World
     from zoo.train.session import check_names
-    from zoo.train.world import World
 
     check_names(catalogue, resolved.config, World(size=devices))
     values = resolved.config.model_dump(mode="json")

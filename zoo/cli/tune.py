@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from zoo.runs.layers import Resolved
+    from zoo.tune.outcome import TuneResult
     from zoo.tune.plan import TunePlan
-    from zoo.tune.result import TuneResult
 
 INSTALL = 'zoo tune needs the package optuna; run `pip install "edgezoo[tune]"`'
 

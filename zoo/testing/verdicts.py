@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.authoring.judge import PLACE
+from zoo.testing.authoring.judge import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

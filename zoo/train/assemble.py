@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.train.by_images import settled
-from zoo.train.choose import laid_out
-from zoo.train.distill import make_distillation
-from zoo.train.freeze import check_classifier
-from zoo.train.optimizer import make_optimizer
-from zoo.train.plan import Plan, make_plan
-from zoo.train.probe import begins_fitted
-from zoo.train.qat import with_rounding
-from zoo.train.replica import make_replica, with_shared_norms
-from zoo.train.resize import check_growth, make_growth
-from zoo.train.state import TrainState, make_average, make_state
-from zoo.train.task import make_task
+from zoo.train.learn.distill import make_distillation
+from zoo.train.learn.freeze import check_classifier
+from zoo.train.learn.optimizer import make_optimizer
+from zoo.train.learn.plan import Plan, make_plan
+from zoo.train.learn.probe import begins_fitted
+from zoo.train.learn.qat import with_rounding
+from zoo.train.learn.resize import check_growth, make_growth
+from zoo.train.learn.state import TrainState, make_average, make_state
+from zoo.train.learn.task import make_task
+from zoo.train.machine.by_images import settled
+from zoo.train.machine.choose import laid_out
+from zoo.train.machine.replica import make_replica, with_shared_norms
 
 if TYPE_CHECKING:
     from zoo.runs.config import TrainConfig
+    from zoo.train.machine.world import World
     from zoo.train.parts import Parts
-    from zoo.train.world import World
 
 
 def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState, Plan]:

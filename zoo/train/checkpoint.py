@@ -11,7 +11,7 @@ import torch
 from zoo.disk.files import write_atomic
 from zoo.disk.weights import load_checkpoint
 from zoo.errors import CheckpointInvalid, TrainingFailed
-from zoo.train.state import SCHEMA
+from zoo.train.learn.state import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from zoo.runs.config import TrainConfig
     from zoo.runs.run import Run
-    from zoo.train.state import TrainState
+    from zoo.train.learn.state import TrainState
 
 
 class Checkpoints:

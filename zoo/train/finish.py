@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from zoo.runs.layers import Resolved
     from zoo.runs.run import Run
+    from zoo.train.learn.state import TrainState
     from zoo.train.parts import Parts
-    from zoo.train.state import TrainState
 
 
 def finish(

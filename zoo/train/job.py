@@ -13,14 +13,14 @@ from zoo.catalogue.made.tracker import Trackers, make_trackers
 from zoo.disk.weights import save_weights
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
 from zoo.train.assemble import set_up
-from zoo.train.blend import best_blend
 from zoo.train.checkpoint import Checkpoints, read_checkpoint
 from zoo.train.finish import finish
+from zoo.train.learn.blend import best_blend
+from zoo.train.learn.loop import EpochResult, fit
+from zoo.train.learn.qat import plain_weights
 from zoo.train.less_memory import halved, moved, tell_if_memory_ran_out
-from zoo.train.loop import EpochResult, fit
+from zoo.train.machine.world import Votes, World
 from zoo.train.parts import Parts, fresh_backbone
-from zoo.train.qat import plain_weights
-from zoo.train.world import Votes, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.runs.layers import Resolved
     from zoo.runs.run import Run
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
     from zoo.train.watch import Watch
 
 TIMED = frozenset({"seconds", "images_per_second"})

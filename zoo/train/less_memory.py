@@ -10,9 +10,9 @@ from zoo.runs.layers import Resolved
 
 if TYPE_CHECKING:
     from zoo.runs.run import Run
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
     from zoo.train.parts import Parts
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
 
 ORIGIN = "out of memory"
 """Where run.json says that the two options come from."""

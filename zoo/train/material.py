@@ -15,8 +15,8 @@ from zoo.data.order import ORDERS
 from zoo.data.prepared import Recorded, Subset, prepare
 from zoo.data.screen import screen
 from zoo.errors import DatasetInvalid
-from zoo.train.loaders import Loaders
-from zoo.train.transfer import allocator
+from zoo.train.learn.loaders import Loaders
+from zoo.train.machine.transfer import allocator
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from zoo.data.cache import Mode
     from zoo.data.prepared import PreparedData
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Chosen
+    from zoo.train.machine.choose import Chosen
+    from zoo.train.machine.world import World
     from zoo.train.watch import Watch
-    from zoo.train.world import World
 
 MOST_TOLD = 5
 

@@ -10,7 +10,7 @@ from zoo.disk.files import sha256
 from zoo.errors import OptionInvalid
 from zoo.runs.layers import config_of
 from zoo.runs.run import Run
-from zoo.train.teacher import other_classes
+from zoo.train.learn.teacher import other_classes
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Dataset

@@ -16,11 +16,11 @@ from zoo.disk.weights import load_weights
 from zoo.runs.run import Run
 from zoo.runs.versions import versions
 from zoo.train.allowed import refuse_before_download
+from zoo.train.learn.mix import refuse_odd_batches
+from zoo.train.learn.teacher import Teacher, check_classes, find_teacher, tell_teacher
+from zoo.train.learn.weighting import check_weights, class_weights
 from zoo.train.material import Material, gather
-from zoo.train.mix import refuse_odd_batches
 from zoo.train.parent import check_parent_classes, parent_facts
-from zoo.train.teacher import Teacher, check_classes, find_teacher, tell_teacher
-from zoo.train.weighting import check_weights, class_weights
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Chosen
-    from zoo.train.loaders import Loaders
+    from zoo.train.learn.loaders import Loaders
+    from zoo.train.machine.choose import Chosen
     from zoo.train.watch import Watch
 
 

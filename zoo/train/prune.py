@@ -18,13 +18,13 @@ from zoo.errors import EnvironmentBroken, ExportUnsupported, first_line
 from zoo.runs.manifest import Pruning
 from zoo.runs.trained import shipped_model
 from zoo.train.assemble import set_up
-from zoo.train.choose import choose
-from zoo.train.freeze import classifier_of
-from zoo.train.loop import fit
+from zoo.train.learn.freeze import classifier_of
+from zoo.train.learn.loop import fit
+from zoo.train.machine.choose import choose
+from zoo.train.machine.world import ALONE
 from zoo.train.parts import find_parts
 from zoo.train.settle import settle
 from zoo.train.watch import Watch
-from zoo.train.world import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,19 +21,19 @@ from zoo.runs.run import Run
 from zoo.runs.versions import changed_versions
 from zoo.train.assemble import set_up
 from zoo.train.checkpoint import read_checkpoint
-from zoo.train.choose import Chosen, choose
 from zoo.train.job import Job, how_to_go_on, locked, train_and_finish
-from zoo.train.mix import mixes, refuse_odd_batches
+from zoo.train.learn.mix import mixes, refuse_odd_batches
+from zoo.train.learn.plan import check_plan
+from zoo.train.learn.qat import check_qat
+from zoo.train.learn.teacher import check_same_teacher, check_teacher
+from zoo.train.learn.weighting import check_weights
+from zoo.train.machine.choose import Chosen, choose
+from zoo.train.machine.replica import check_replica
+from zoo.train.machine.world import ALONE, World, peers_watched, share_of_batch
 from zoo.train.parent import check_parent
 from zoo.train.parts import Parts, find_parts
-from zoo.train.plan import check_plan
-from zoo.train.qat import check_qat
-from zoo.train.replica import check_replica
 from zoo.train.settle import settle
-from zoo.train.teacher import check_same_teacher, check_teacher
 from zoo.train.watch import Watch
-from zoo.train.weighting import check_weights
-from zoo.train.world import ALONE, World, peers_watched, share_of_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

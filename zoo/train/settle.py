@@ -10,17 +10,17 @@ import torch
 from zoo.catalogue.made.backbone import parameter_count
 from zoo.errors import OptionInvalid
 from zoo.runs.versions import machine
-from zoo.train.batch_size import largest_batch
-from zoo.train.by_images import batch_for, epochs_for
-from zoo.train.remembered import recall, remember
-from zoo.train.timing import fastest_mode, possible_modes, rounds_for, usual_mode
-from zoo.train.trial import Mode, Trial
+from zoo.train.machine.batch_size import largest_batch
+from zoo.train.machine.by_images import batch_for, epochs_for
+from zoo.train.machine.remembered import recall, remember
+from zoo.train.machine.timing import fastest_mode, possible_modes, rounds_for, usual_mode
+from zoo.train.machine.trial import Mode, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Chosen
+    from zoo.train.machine.choose import Chosen
     from zoo.train.parts import Parts
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.train.loop import EpochResult
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loop import EpochResult
+    from zoo.train.learn.state import TrainState
 
 
 class Watch:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from zoo.tune.objective import Objective
-    from zoo.tune.result import TrialRow, TuneResult
+    from zoo.tune.outcome import TrialRow, TuneResult
 
 BLUE, ORANGE = "var(--accent)", "var(--second)"
 WIDTH = 420

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from zoo.disk.files import write_text
 from zoo.errors import TrainingFailed
 from zoo.runs.run import Run
+from zoo.tune.outcome import TrialRow, TuneResult
 from zoo.tune.report import render_report
 from zoo.tune.study import ERROR
 from zoo.tune.trial import trial_folder
@@ -22,53 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from zoo.tune.objective import Objective
     from zoo.tune.plan import TunePlan
+
 
 NOT_OF_A_RECIPE = frozenset(
     {"model", "dataset", "dataset_options", "trackers", "tracker_options", "license_allow", "seed", "threads", "device"}
 )
 """What belongs to one run or one machine, not to how a model is trained."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRow:
-    """One trial, as tables and JSON tell it."""
-
-    number: int
-    state: str
-    """complete, pruned or failed."""
-    params: dict[str, Any]
-    values: dict[str, float]
-    """Objective -> figure; empty unless complete."""
-    seconds: float
-    error: str
-    run: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneResult:
-    """A finished search."""
-
-    folder: Path
-    objectives: tuple[Objective, ...]
-    trials: tuple[TrialRow, ...]
-    best: tuple[int, ...]
-    """Trial numbers that no other beats in all objectives, the best by the first objective first."""
-    importance: dict[str, dict[str, float]]
-    """Objective -> option -> share of what the figure varied; empty with too few trials to tell."""
-    recipe: Path
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "study": str(self.folder),
-            "objectives": {o.name: o.direction for o in self.objectives},
-            "trials": [asdict(row) for row in self.trials],
-            "best": list(self.best),
-            "importance": self.importance,
-            "recipe": str(self.recipe),
-        }
 
 
 def conclude(plan: TunePlan, study: optuna.Study) -> TuneResult:

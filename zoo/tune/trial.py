@@ -16,8 +16,8 @@ from zoo.tune.space import as_options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.train.loop import EpochResult
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loop import EpochResult
+    from zoo.train.learn.state import TrainState
     from zoo.tune.plan import TunePlan
 
 

@@ -22,8 +22,9 @@ from zoo.deploy.serve.swap import Current
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
-    from zoo.deploy.serve.settings import Settings
     from collections.abc import AsyncIterator
+
+    from zoo.deploy.serve.settings import Settings
 
 
 LOOK_SECONDS = 1.0

@@ -11,7 +11,7 @@ import torch
 from zoo.errors import OptionInvalid
 from zoo.evaluate.labels import DEFAULT_THRESHOLD
 from zoo.evaluate.metrics import classification_metrics, label_metrics, mean_average_precision
-from zoo.train.loss import FocalLoss, OneHot, TowardsHalf
+from zoo.train.learn.loss import FocalLoss, OneHot, TowardsHalf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

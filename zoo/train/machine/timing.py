@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.train.choose import usual_precision
-from zoo.train.trial import Mode, undisturbed
+from zoo.train.machine.choose import usual_precision
+from zoo.train.machine.trial import Mode, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Layout, Precision
-    from zoo.train.trial import Trial
+    from zoo.train.machine.choose import Layout, Precision
+    from zoo.train.machine.trial import Trial
 
 ROUNDS = 4
 LEAST_ROUNDS = 2

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.authoring.judge import Suite, Verdict, judge
 from zoo.catalogue.installed import GROUPS, OURS
 from zoo.errors import EnvironmentBroken, PluginBroken, UnknownName
+from zoo.testing.authoring.judge import Suite, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

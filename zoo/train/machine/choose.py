@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from zoo.errors import OptionInvalid, first_line
-from zoo.train.world import ALONE
+from zoo.train.machine.world import ALONE
 
 if TYPE_CHECKING:
     from zoo.data.cache import Asked
     from zoo.data.splits import Rule
     from zoo.runs.config import TrainConfig
-    from zoo.train.world import World
+    from zoo.train.machine.world import World
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Layout = Literal["nchw", "nhwc"]

@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 
 from zoo.errors import OptionInvalid
-from zoo.train.compiled import compiled
+from zoo.train.machine.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from zoo.runs.config import TrainConfig
-    from zoo.train.world import World
+    from zoo.train.machine.world import World
 
 SMALLEST_UNIT = 100_000
 """Parameters of a part that is worth gathering by itself."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from timm.data import Mixup
 
     from zoo.runs.config import TrainConfig
-    from zoo.train.task import Task
+    from zoo.train.learn.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

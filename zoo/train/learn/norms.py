@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from zoo.data.prepared import choose
 
 if TYPE_CHECKING:
-    from zoo.train.loaders import Loaders
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loaders import Loaders
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
 
 MOST_IMAGES = 256
 """As many as a few batches of training: what networks bear while they learn. More would cost small runs a third."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from zoo.train.choose import laid_out
+from zoo.train.machine.choose import laid_out
 
 if TYPE_CHECKING:
     from zoo.contracts.preprocess import Preprocess
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Chosen
-    from zoo.train.teacher import Teacher
+    from zoo.train.learn.teacher import Teacher
+    from zoo.train.machine.choose import Chosen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.train.loop import validate
+from zoo.train.learn.loop import validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from zoo.train.loaders import Loaders
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
-    from zoo.train.task import Task
+    from zoo.train.learn.loaders import Loaders
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
+    from zoo.train.learn.task import Task
 
 SHARES = (0.5, 0.75, 0.25)
 """Of the last epoch's weights, the usual choice first."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.contracts.shipped import Normalise
-from zoo.train.choose import autocast, laid_out
+from zoo.train.machine.choose import autocast, laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zoo.contracts.preprocess import Preprocess
-    from zoo.train.choose import Layout, Precision
+    from zoo.train.machine.choose import Layout, Precision
 
 
 @dataclass(frozen=True, kw_only=True)

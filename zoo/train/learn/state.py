@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
 
-    from zoo.train.replica import Replica
+    from zoo.train.machine.replica import Replica
 
 SCHEMA = 1
 AVERAGED_SHARE = 0.1

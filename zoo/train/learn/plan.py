@@ -9,14 +9,14 @@ import torch
 
 from zoo.contracts.shipped import Normalise
 from zoo.errors import OptionInvalid
-from zoo.train.choose import autocast
-from zoo.train.freeze import Freezing
-from zoo.train.mix import make_mixer
-from zoo.train.optimizer import check_optimizer
-from zoo.train.resize import Growth, make_growth
-from zoo.train.schedule import make_schedule
-from zoo.train.transfer import Transfer
-from zoo.train.world import ALONE
+from zoo.train.learn.freeze import Freezing
+from zoo.train.learn.mix import make_mixer
+from zoo.train.learn.optimizer import check_optimizer
+from zoo.train.learn.resize import Growth, make_growth
+from zoo.train.learn.schedule import make_schedule
+from zoo.train.machine.choose import autocast
+from zoo.train.machine.transfer import Transfer
+from zoo.train.machine.world import ALONE
 
 if TYPE_CHECKING:
     import contextlib
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from zoo.contracts.preprocess import Preprocess
     from zoo.runs.config import ClipMode, TrainConfig
-    from zoo.train.choose import Chosen, Layout, Precision
-    from zoo.train.distill import Distillation
-    from zoo.train.mix import Mixer
-    from zoo.train.schedule import Schedule
-    from zoo.train.state import TrainState
-    from zoo.train.task import Task
-    from zoo.train.world import World
+    from zoo.train.learn.distill import Distillation
+    from zoo.train.learn.mix import Mixer
+    from zoo.train.learn.schedule import Schedule
+    from zoo.train.learn.state import TrainState
+    from zoo.train.learn.task import Task
+    from zoo.train.machine.choose import Chosen, Layout, Precision
+    from zoo.train.machine.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from zoo.errors import TrainingFailed
-from zoo.train.norms import estimate_norms
-from zoo.train.probe import fit_probe
+from zoo.train.learn.norms import estimate_norms
+from zoo.train.learn.probe import fit_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.train.loaders import Loaders
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loaders import Loaders
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
 
 CHECK_EVERY = 20
 """Steps between looks at the loss: each look waits for the device."""

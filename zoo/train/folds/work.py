@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from zoo.disk.files import write_json
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid
-from zoo.folds.result import conclude
 from zoo.runs.config import TrainConfig
 from zoo.runs.layers import Resolved
 from zoo.runs.run import Run
+from zoo.train.folds.result import conclude
 from zoo.train.job import how_to_go_on, locked
 from zoo.train.less_memory import ORIGIN
+from zoo.train.machine.world import ALONE, World, peers_watched
 from zoo.train.session import check_names, refuse_taken, resume_run, start_run
 from zoo.train.watch import Watch
-from zoo.train.world import ALONE, World, peers_watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

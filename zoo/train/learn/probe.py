@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from zoo.data.prepared import choose
 from zoo.errors import OptionInvalid
-from zoo.train.freeze import classifier_of
+from zoo.train.learn.freeze import classifier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from zoo.contracts.plugins import Split
     from zoo.data.loader import Batch
     from zoo.runs.config import TrainConfig
-    from zoo.train.loaders import Loaders
-    from zoo.train.plan import Plan
-    from zoo.train.state import TrainState
+    from zoo.train.learn.loaders import Loaders
+    from zoo.train.learn.plan import Plan
+    from zoo.train.learn.state import TrainState
 
 STRENGTHS = (0.003, 0.03, 0.3, 3.0)
 """Inverse strengths of regularisation that are tried; the validation split chooses."""

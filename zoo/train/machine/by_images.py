@@ -9,7 +9,7 @@ from zoo.runs.config import USUAL_EPOCHS
 
 if TYPE_CHECKING:
     from zoo.runs.config import TrainConfig
-    from zoo.train.choose import Chosen
+    from zoo.train.machine.choose import Chosen
 
 SMALLEST_BATCH, LARGEST_BATCH = 16, 64
 FEWEST_STEPS = 16

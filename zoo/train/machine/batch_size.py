@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from zoo.errors import TrainingFailed
-from zoo.train.trial import undisturbed
+from zoo.train.machine.trial import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.train.trial import Mode, Trial
+    from zoo.train.machine.trial import Mode, Trial
 
 MOST_ON_GPU = 1024
 MOST_ELSEWHERE = 256

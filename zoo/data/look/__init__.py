@@ -1,0 +1,1 @@
+"""Pictures and counts of a dataset, for people to look at."""
