@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import ast
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .conftest import ROOT, run_python
+from .house import House, room_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOUSE = House(ROOT)
 CORE = sorted((ROOT / "zoo").rglob("*.py"))
 LEAVES = sorted([*(ROOT / "exporters").rglob("*.py"), *(ROOT / "plugins/zoo_plugins").rglob("*.py")])
 HEAVY = ("torch", "timm", "onnx", "cv2", "albumentations", "onnxruntime", "pydantic", "numpy")
 
-# What a room may import of its own house; a deeper name wins. The order is the direction: later may import earlier.
-LAYERS = (
+# A room may import from lower floors and from itself; never from its own floor.
+FLOORS = (
     {"zoo", "zoo.errors", "zoo.runtime", "zoo.evaluate"},
-    {"zoo.disk", "zoo.contracts"},
+    {"zoo.contracts", "zoo.disk"},
     {"zoo.data", "zoo.catalogue"},
-    {"zoo.plugin", "zoo.preprocess", "zoo.runs"},
-    {"zoo.train"},
+    {"zoo.runs", "zoo.plugin", "zoo.preprocess"},
+    {"zoo.train", "zoo_exporters", "zoo_plugins"},
     {"zoo.export"},
-    {"zoo.tune", "zoo.deploy", "zoo.testing"},
-    {"zoo.cli", "zoo.__main__"},
+    {"zoo.deploy", "zoo.tune", "zoo.testing"},
+    {"zoo.cli"},
+    {"zoo.__main__", "bench"},
 )
+STAIRS = {"zoo.train": ("machine", "learn", "")}
+"""Inside a room: packages from below upwards; "" is what stands beside them."""
 
 
 def imports(file: Path) -> set[str]:
@@ -43,27 +51,15 @@ def names_in(tree: ast.AST) -> set[str]:
     return names
 
 
-def imports_at_run_time(file: Path) -> set[str]:
-    """The same, without what stands under `if TYPE_CHECKING:`."""
-    tree = ast.parse(file.read_text())
-    tree.body = [
-        node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
-    ]
-    return names_in(tree)
-
-
 def module_of(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def layer_of(module: str) -> int:
-    """The layer of a module: the longest prefix that a layer names; plain `zoo.x` names must be listed."""
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        for number, names in enumerate(LAYERS):
-            if ".".join(parts[:length]) in names and (length > 1 or module == "zoo"):
-                return number
-    raise AssertionError(f"{module} belongs to no layer; add it to LAYERS where it should stand")
+def floor_of(room: str) -> int:
+    """The floor of a room; each must stand somewhere."""
+    found = [number for number, rooms in enumerate(FLOORS) if room in rooms]
+    assert found, f"{room} stands on no floor; add it to FLOORS"
+    return found[0]
 
 
 def roots(file: Path) -> set[str]:
@@ -75,18 +71,32 @@ def test_the_walk_sees_the_whole_house() -> None:
     assert len(LEAVES) > 8
 
 
-@pytest.mark.parametrize("file", CORE, ids=module_of)
-def test_imports_run_one_way(file: Path) -> None:
-    own = layer_of(module_of(file))
-    for name in imports_at_run_time(file):
-        if name.startswith("zoo."):
-            module = name if is_module(name) else name.rpartition(".")[0]
-            assert layer_of(module) <= own, f"{module_of(file)} imports {name}"
+@pytest.mark.parametrize("module", sorted(HOUSE.modules))
+def test_imports_go_down(module: str) -> None:
+    """At run time and for type checkers alike: who needs only a name still says where it must be looked for."""
+    own = room_of(module)
+    for target in HOUSE.imports[module]:
+        if (room := room_of(target)) != own:
+            assert floor_of(room) < floor_of(own), f"{module} imports {target}"
 
 
-def is_module(name: str) -> bool:
-    place = ROOT / Path(*name.split("."))
-    return place.is_dir() or place.with_suffix(".py").is_file()
+@pytest.mark.parametrize("room", STAIRS)
+def test_imports_go_down_inside_a_room(room: str) -> None:
+    steps = STAIRS[room]
+
+    def step_of(module: str) -> int:
+        name = module.removeprefix(f"{room}.").partition(".")[0]
+        return steps.index(name if name in steps else "")
+
+    for module, targets in HOUSE.imports.items():
+        for target in (t for t in targets if room_of(module) == room_of(t) == room):
+            assert step_of(target) <= step_of(module), f"{module} imports {target}"
+
+
+def test_no_circle_and_few_names() -> None:
+    assert not HOUSE.circles
+    assert HOUSE.floors <= len(FLOORS)
+    assert len(HOUSE.names_at_top) <= 16
 
 
 @pytest.mark.parametrize("file", CORE, ids=module_of)

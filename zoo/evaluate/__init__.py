@@ -1,1 +1,1 @@
-"""How good a model is: probabilities of a split, metrics, the report."""
+"""Arrays -> numbers -> words and pages; knows no run, no data, no artifact."""

@@ -1,1 +1,1 @@
-"""For those who write plugins: a new package, the state of what is installed, the contract run against it."""
+"""For those who write plugins: a new package from templates, and the contract run against it."""
