@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from zoo.runtime.golden import LIMITS, limit_of
+from zoo.contracts.precision import PRECISIONS
+from zoo.runtime.golden import limit_of
 from zoo.runtime.pixels import INTERPOLATIONS, prepare
 
 from ..conftest import ROOT
@@ -76,13 +77,14 @@ def test_it_resizes_and_crops_as_pillow_does(interpolation: str, tmp_path: Path)
     assert not found
 
 
-def test_its_limits_are_the_runtimes(tmp_path: Path) -> None:
+def test_runtime_and_page_have_the_limits_of_the_table(tmp_path: Path) -> None:
     code = """
 const { limitOf } = await import(process.argv[2]);
 console.log(JSON.stringify(process.argv.slice(3).map((name) => limitOf(name))));
 """
-    names = [*LIMITS, "int8", "dynamic"]
-    assert json.loads(node(code, tmp_path, WEB / "model.mjs", *names)) == [limit_of(name) for name in names]
+    wanted = {name: row.golden_limit for name, row in PRECISIONS.items()}
+    assert {name: limit_of(name) for name in wanted} == wanted
+    assert json.loads(node(code, tmp_path, WEB / "model.mjs", *wanted)) == [*wanted.values()]
 
 
 def test_it_reads_an_npz_as_numpy_does(tmp_path: Path) -> None:

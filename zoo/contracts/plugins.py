@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from zoo.contracts import precision
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,7 +24,7 @@ Image = Path | bytes | np.ndarray
 Predictor = Callable[[np.ndarray], np.ndarray]
 """Raw pixels, uint8 [N, H, W, 3] RGB, to probabilities, float32 [N, classes]."""
 
-PRECISIONS = ("fp32", "fp16", "int8", "dynamic", "int8-weights", "int4-weights")
+PRECISIONS = tuple(precision.PRECISIONS)
 """What an exporter may offer: int8 is for the whole network, dynamic finds activations' ranges as it runs, the last two
 keep the weights alone in fewer bits."""
 

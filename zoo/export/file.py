@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 from zoo.catalogue.calling import blaming
 from zoo.catalogue.installed import OURS
 from zoo.contracts.plugins import ExportRequest, Made
+from zoo.contracts.precision import row_of
 from zoo.disk.files import scratch_folder, sha256
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
 from zoo.export.job import ExportSpec, checked
 from zoo.export.judge import Judge
 from zoo.export.proof import Contender
 from zoo.runs.artifact import Artifact
-from zoo.runtime.golden import is_coarse
 from zoo.runtime.session import OnnxPredictor
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
         own = None if itself else _fp32_file(trained, job, folder / "own", note)
         yardstick = checked(trained.catalogue, ExportSpec(format=YARDSTICK, precision="fp32", target=job.target.name))
         foreign = job.plugin != yardstick.plugin
-        coarse = not foreign and is_coarse(job.precision)
+        coarse = not foreign and row_of(job.precision).coarse
         common = _fp32_file(trained, yardstick, folder / "common", note) if foreign else None
         plain = _without_resize(trained, job, model_file, folder) if job.resize else None
         timed = {"artifact": (job, plain or model_file), "fp32": (job, own), "onnxruntime_fp32": (yardstick, common)}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalogue.made.exporter import make_exporter
 from zoo.catalogue.options import check, exporter_options
+from zoo.contracts.precision import row_of
 from zoo.errors import OptionInvalid, UnknownName
-from zoo.export.limits import DEFAULT_MIN_SPEEDUP, Budget
+from zoo.export.limits import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +116,7 @@ def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
             f"target {target.name!r} runs {', '.join(target.precisions)}, not {precision}; name one of them"
         )
     # What is slow here may be fast there: speed is judged by default only where the machine may be the target.
-    wanted = DEFAULT_MIN_SPEEDUP.get(precision, 1.0 if spec.prune else None)
+    wanted = row_of(precision).usual_speedup or (1.0 if spec.prune else None)
     speedup = wanted if target.is_here else None
     return Job(
         plugin=plugin,

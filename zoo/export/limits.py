@@ -5,38 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts.precision import row_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-DIFFERENCE_LIMITS = {"fp32": 5e-3, "fp16": 5e-2}
-"""Largest change of any probability; int8 is judged by accuracy alone, since its probabilities move by design."""
-
+    from zoo.contracts.precision import Precision
 
 RESIZE_LIMIT = 5e-2
 """The same of a file that resizes: its pixels are Pillow's but for a level here and there, and a few in tall images."""
-
-
 CONTROL_FACTOR = 10
 """A difference is no fault of the file's if the least change of input moves the reference itself by a tenth of it."""
-
-
 UNKNOWN_LIMIT = 0.5
 """Points of images whose `unknown` may change at these; below them the share of unknown images is judged."""
-
-
-BATCH_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "int8-weights": 1e-3, "int4-weights": 1e-3}
-"""Where only the weights have fewer bits the arithmetic is float. A dynamic range is that of the whole batch."""
-
-
-BATCH_LIMIT_INT8 = 5e-2
-
-
 DEFAULT_MAX_DROP = 1.0
-
-
-DEFAULT_MIN_SPEEDUP = {"int8": 1.0, "dynamic": 1.0, "int8-weights": 0.95}
-"""Precisions that exist to be faster; and one that is smaller, and must cost no time. 5 % are a measurement's noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +51,20 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
         budget: What the user allows.
         precision: Of the artifact.
     """
-    several = report.get("map_drop") is not None
+    several, row = report.get("map_drop") is not None, row_of(precision)
     checks = [Finding(f"drop of {'exact match' if several else 'top-1'} in points", report["drop"], budget.max_drop)]
     if several:
         checks.append(Finding("drop of mAP in points", report["map_drop"], budget.max_drop))
     control = report.get("control")
     moved = CONTROL_FACTOR * control.max_probability_difference if control else 0.0
-    if precision in DIFFERENCE_LIMITS:
-        limit = max(DIFFERENCE_LIMITS[precision], moved, RESIZE_LIMIT if report.get("resize") else 0.0)
+    if row.probability_limit:
+        limit = max(row.probability_limit, moved, RESIZE_LIMIT if report.get("resize") else 0.0)
         checks.append(Finding("largest probability difference", report["max_probability_difference"], limit))
     for size, difference in report["batches"].items():
-        limit = max(BATCH_LIMITS.get(precision, BATCH_LIMIT_INT8), moved)
+        limit = max(row.batch_limit, moved)
         checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
     if report.get("unknown_flips") is not None:
-        checks.append(_unknown_finding(report, budget, precision))
+        checks.append(_unknown_finding(report, budget, row))
     over = [f for f in checks if not f.measured <= f.limit]
     speedup = report.get("speedup")
     if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:
@@ -90,8 +72,8 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
     return over
 
 
-def _unknown_finding(report: Mapping[str, Any], budget: Budget, precision: str) -> Finding:
-    if precision in DIFFERENCE_LIMITS:
+def _unknown_finding(report: Mapping[str, Any], budget: Budget, row: Precision) -> Finding:
+    if row.probability_limit:
         changed = 100 * report["unknown_flips"] / report["images"]
         return Finding("images whose `unknown` changed in points", changed, UNKNOWN_LIMIT)
     change = 100 * abs(report["artifact_unknown"] - report["reference_unknown"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts.precision import row_of
 from zoo.export.compare import differing
 from zoo.export.export import prove_again
 from zoo.export.golden import replay
 from zoo.runs.find import run_of
-from zoo.runtime.golden import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def verify_artifact(
         ArtifactInvalid: a file is missing, changed or unknown; or the run that it came from is not there.
     """
     manifest = artifact.manifest()
-    limit = limit_of(manifest.precision)
+    limit = row_of(manifest.precision).golden_limit
     difference = replay(artifact.golden(), artifact.open(catalogue, threads=manifest.report.threads))
     problems = [] if difference <= limit else [f"golden vectors differ by {difference:.3g}, limit {limit:g}"]
     fresh = None if golden_only else prove_again(catalogue, run_of(artifact), artifact, note)

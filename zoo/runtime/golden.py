@@ -26,11 +26,6 @@ def limit_of(precision: str) -> float:
     return LIMITS.get(precision, LIMIT_INT8)
 
 
-def is_coarse(precision: str) -> bool:
-    """Return whether its numbers are so few that rounding them otherwise, as another processor may, can show."""
-    return precision not in LIMITS
-
-
 @dataclass(frozen=True)
 class Replay:
     """What came out, beside what the proof had."""

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from zoo.catalogue.options import exporter_options
-from zoo.contracts.plugins import PRECISIONS, Exporter, ExportRequest
+from zoo.contracts.plugins import Exporter, ExportRequest
+from zoo.contracts.precision import PRECISIONS
 from zoo.errors import ExportUnsupported, ZooError
 from zoo.testing.contract import Contract, changes, error_of, one_line, restored
 from zoo.testing.fresh import fresh, watching_writes
@@ -126,7 +127,9 @@ class ExporterContract(Contract):
         assert exporter.suffix.startswith("."), f"suffix {exporter.suffix!r} has no dot"
         assert exporter.precisions, "it has no precision"
         assert isinstance(exporter.precisions, tuple), "precisions must be a tuple"
-        assert set(exporter.precisions) <= set(PRECISIONS), f"precisions {exporter.precisions}; zoo knows {PRECISIONS}"
+        assert set(exporter.precisions) <= set(PRECISIONS), (
+            f"precisions {exporter.precisions}; zoo knows {[*PRECISIONS]}"
+        )
         assert "threads" in inspect.signature(exporter.open).parameters, "open takes no `threads`"
 
     def test_a_precision_that_is_not_for_this_model_is_refused(self, exports: dict[str, tuple[Path, str]]) -> None:
@@ -172,7 +175,7 @@ class ExporterContract(Contract):
         for precision in files.keys() - {"fp32"}:
             expected = eager(request_for(precision), images)
             same = (exporter.open(files[precision])(images).argmax(1) == expected.argmax(1)).mean()
-            wanted = agreement - COARSE if precision == "int4-weights" else agreement
+            wanted = agreement - COARSE if PRECISIONS[precision].bits < 8 else agreement
             assert same >= wanted, f"{precision} keeps the class of {same:.1%} of the pictures, not {wanted:.0%}"
 
     def test_images_of_a_batch_do_not_mix(self, exporter: Any, files: dict[str, Path]) -> None:
@@ -182,7 +185,7 @@ class ExporterContract(Contract):
         """
         images, _ = pictures(6, seed=2)
         for precision, out in files.items():
-            tolerance = DYNAMIC_TOLERANCE if precision in ("dynamic", "int8") else SELF_TOLERANCE
+            tolerance = DYNAMIC_TOLERANCE if PRECISIONS[precision].coarse else SELF_TOLERANCE
             predict = exporter.open(out)
             together = predict(images)
             alone = np.concatenate([predict(images[i : i + 1]) for i in range(len(images))])

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts.precision import row_of
 from zoo.deploy.bundle.apart import run_apart
 from zoo.errors import OptionInvalid, ProofFailed, first_line
 from zoo.export.golden import replay
-from zoo.runtime.golden import limit_of
 from zoo.runtime.session import OnnxPredictor, write_ort
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def minimal_files(artifact: Artifact, manifest: Manifest) -> dict[str, bytes]:
         except Exception as exc:  # onnxruntime raises a class of its own for each status
             reason = first_line(exc)
             raise OptionInvalid(f"{artifact.path} cannot be written as {MODEL} ({reason}); leave --ort out") from exc
-        if difference > (limit := limit_of(manifest.precision)):
+        if difference > (limit := row_of(manifest.precision).golden_limit):
             raise ProofFailed(f"{MODEL} of {artifact.path} moves golden answers by {difference:.2g}, limit {limit:g}")
         return {MODEL: out.read_bytes(), OPERATORS: _operators(out)}
 

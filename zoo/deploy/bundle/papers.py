@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from zoo.contracts.precision import row_of
 from zoo.deploy.bundle.browser import PAGE
-from zoo.runtime.golden import limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,12 @@ PACKAGES = {"numpy": "numpy>=1.22", "onnxruntime": "onnxruntime>=1.16", "Pillow"
 """What the runtime imports, by the name on PyPI, and from which version on it works."""
 PYTHON = "3.9"
 """The oldest that the runtime's files are written for."""
-NEWER = {"int4-weights": "onnxruntime>=1.20"}
-"""Precision -> what has kernels for it."""
 
 
 def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, signed: bool) -> dict[str, bytes]:
     """Return the papers of a bundle called `name` that holds the files `names`."""
-    required = {**PACKAGES, **({"onnxruntime": NEWER[manifest.precision]} if manifest.precision in NEWER else {})}
+    precision = row_of(manifest.precision)
+    required = PACKAGES | ({"onnxruntime": precision.needs} if precision.needs else {})
     proven = proven_with(manifest)
     environment = Environment(
         loader=PackageLoader("zoo.deploy.bundle"),
@@ -40,7 +39,7 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
         target=target,
         name=name,
         names=names,
-        limit=limit_of(manifest.precision),
+        limit=precision.golden_limit,
         python=PYTHON,
         signed=signed,
         page=PAGE in names,
