@@ -1,25 +1,105 @@
-"""Evaluate whatever was named: a run's best weights in PyTorch, or an artifact in its own runtime."""
+"""A run or an artifact, opened: one thing to ask, whichever was named."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from zoo.contracts.preprocess import Preprocess
+from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.labels import thresholds_of
 from zoo.evaluate.metrics import metrics_of
 from zoo.runs.artifact import Artifact
 from zoo.runs.find import run_of
-from zoo.runs.score import eager, probabilities
-from zoo.runs.trained import load_trained
+from zoo.runs.score import eager
+from zoo.runs.trained import load_trained, shipped_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Image, Predictor, Split
     from zoo.runs.run import Run
 
 
-def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[str, Any]:
+class Answers(NamedTuple):
+    """What a subject says of some images."""
+
+    probabilities: np.ndarray
+    """float32 [N, C]."""
+    unknown: np.ndarray | None
+    """bool [N]: which images are like none that it knows; None of a subject that does not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A run's best weights in PyTorch, or an artifact in its own runtime."""
+
+    path: Path
+    predict: Predictor
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    thresholds: np.ndarray | None
+    """float64 [C]; None where an image has exactly one label."""
+    resizes: bool = False
+    """Whether it takes images as they are, one by one."""
+    tells_unknown: bool = False
+
+    def pixels(self, image: Image) -> np.ndarray:
+        """Return what it takes of an image: uint8 [height, width, 3].
+
+        Raises:
+            ImageUnreadable: the image is none, or not complete.
+        """
+        rgb = to_rgb(image)
+        return rgb if self.resizes else self.preprocess.prepare(rgb)
+
+    def ask(self, pixels: np.ndarray) -> Answers:
+        """Ask about uint8 [N, height, width, 3]."""
+        if not self.tells_unknown:
+            return Answers(self.predict(pixels), None)
+        predictor: Any = self.predict
+        return Answers(*predictor.with_unknown(pixels))
+
+    def ask_split(self, split: Split, *, workers: int = 0) -> Answers:
+        """Ask about every image of a split, in order, in one pass."""
+        preprocess = None if self.resizes else self.preprocess
+        found = [self.ask(images) for images, _ in evaluation_batches(split, preprocess, workers=workers)]
+        probabilities, unknown = zip(*found, strict=True)
+        return Answers(np.concatenate(probabilities), np.concatenate(unknown) if self.tells_unknown else None)
+
+
+def open_subject(catalogue: Catalogue, found: Run | Artifact) -> Subject:
+    """Open what was named.
+
+    Raises:
+        RunInvalid, ArtifactInvalid: it cannot be used.
+    """
+    if isinstance(found, Artifact):
+        manifest = found.manifest()
+        return Subject(
+            path=found.path,
+            predict=found.open(catalogue),
+            classes=manifest.classes,
+            preprocess=Preprocess.from_json(manifest.preprocess),
+            thresholds=thresholds_of(manifest),
+            resizes=manifest.resize_in_graph,
+            tells_unknown=manifest.unknown is not None,
+        )
+    record = found.record()
+    return Subject(
+        path=found.path,
+        predict=eager(shipped_model(catalogue, found)[0]),
+        classes=record.classes,
+        preprocess=Preprocess.from_json(record.preprocess),
+        thresholds=thresholds_of(record),
+    )
+
+
+def evaluate(catalogue: Catalogue, found: Run | Artifact, split: str) -> dict[str, Any]:
     """Return `metrics_of` one split of the run's own data; labels are judged at the subject's own thresholds.
 
     An artifact with the output `unknown` adds that key: the share of the images, in 0..1, that it calls so.
@@ -27,20 +107,8 @@ def evaluate(catalogue: Catalogue, subject: Run | Artifact, split: str) -> dict[
     Raises:
         RunInvalid, ArtifactInvalid, DatasetInvalid: the run, the artifact or the data is not what it was.
     """
-    artifact = subject if isinstance(subject, Artifact) else None
-    run = run_of(subject) if isinstance(subject, Artifact) else subject
-    trained = load_trained(catalogue, run)
-    predict = artifact.open(catalogue) if artifact else eager(trained.shipped)
-    images = trained.data.splits[split]
-    preprocess = None if artifact and artifact.manifest().resize_in_graph else trained.preprocess
-    scores = probabilities(predict, images, preprocess, workers=trained.workers)
-    thresholds = thresholds_of(artifact.manifest() if artifact else trained.record)
-    metrics = metrics_of(images.labels, scores, trained.record.classes, thresholds)
-    if artifact and artifact.manifest().unknown:
-        predictor: Any = predict
-        told = [
-            predictor.with_unknown(batch)[1]
-            for batch, _ in evaluation_batches(images, preprocess, workers=trained.workers)
-        ]
-        metrics["unknown"] = float(np.concatenate(told).mean())
-    return metrics
+    trained = load_trained(catalogue, run_of(found) if isinstance(found, Artifact) else found)
+    subject, images = open_subject(trained.catalogue, found), trained.data.splits[split]
+    answers = subject.ask_split(images, workers=trained.workers)
+    metrics = metrics_of(images.labels, answers.probabilities, subject.classes, subject.thresholds)
+    return metrics if answers.unknown is None else {**metrics, "unknown": float(answers.unknown.mean())}

@@ -16,7 +16,7 @@ from .pixels import decode, prepare
 from .session import OnnxPredictor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 BATCH = 16
 """Images that go through the network together; more gain nothing on a processor, and take memory."""
@@ -35,6 +35,35 @@ class Answer:
     """All that reach their thresholds; None where an image has exactly one label."""
     unknown: bool | None = None
     """Whether the image is like none that the model knows; None where the file does not tell."""
+
+    @classmethod
+    def of(
+        cls,
+        image: str,
+        probabilities: np.ndarray,
+        unknown: bool | None,
+        *,
+        classes: Sequence[str],
+        thresholds: Sequence[float] | None,
+        top: int,
+    ) -> Answer:
+        """Put probabilities, float32 [C], into words; equal ones keep the order of the classes.
+
+        Args:
+            image: What it is called.
+            probabilities: Of one image.
+            unknown: Whether it is like none that the model knows; None where nobody tells.
+            classes: The C names.
+            thresholds: Of the C labels, where an image may have several.
+            top: How many classes to tell.
+        """
+        order = (-probabilities).argsort(kind="stable")
+        first = order[:top]
+        best = tuple(zip([classes[i] for i in first.tolist()], probabilities.take(first).tolist()))
+        if thresholds is None:
+            return cls(image, best, None, unknown)
+        said = (i for i in order.tolist() if probabilities[i] >= thresholds[i])
+        return cls(image, best, tuple((classes[i], float(probabilities[i])) for i in said), unknown)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; `labels` only where an image may have several, `unknown` where the file tells it."""
@@ -137,16 +166,8 @@ class Model:
 
     def answer(self, image: str, probabilities: np.ndarray, unknown: bool | None, *, top: int) -> Answer:
         """Put probabilities, float32 [C], into words."""
-        order = (-probabilities).argsort(kind="stable")
-        first = order[:top]
-        best = tuple(zip([self.classes[i] for i in first.tolist()], probabilities.take(first).tolist()))
-        labels = None if self.manifest.thresholds is None else tuple(self._said(probabilities, order))
-        return Answer(image, best, labels, unknown)
-
-    def _said(self, probabilities: np.ndarray, order: np.ndarray) -> Iterator[tuple[str, float]]:
-        for i in order:
-            if probabilities[i] >= (self.manifest.thresholds or ())[i]:
-                yield self.classes[i], float(probabilities[i])
+        thresholds = self.manifest.thresholds
+        return Answer.of(image, probabilities, unknown, classes=self.classes, thresholds=thresholds, top=top)
 
 
 def _name(source: Source) -> str:
