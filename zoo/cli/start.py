@@ -121,9 +121,9 @@ def _refuse_nameless(order: Order) -> None:
 
 def _saved(run: Run) -> TrainConfig:
     from zoo.runs.config import TrainConfig
-    from zoo.train.checkpoint import read_checkpoint
+    from zoo.train.checkpoint import About, read_checkpoint
     from zoo.train.folds.work import read_plan
 
     if run.holds_folds:
         return read_plan(run).config
-    return TrainConfig.model_validate(read_checkpoint(run)["about"]["config"])
+    return TrainConfig.model_validate(About.of(read_checkpoint(run)).config)

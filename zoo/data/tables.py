@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo.contracts.plugins import Dataset, Split
+from zoo.data.folders import IMAGE_SUFFIXES
 from zoo.errors import DatasetInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from zoo.contracts.plugins import Dataset
 
 DELIMITERS = (",", ";", "\t")
 SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -98,7 +99,6 @@ def csv_dataset(
         DatasetInvalid: no such file, column or image, or a cell that cannot be understood; its line is named.
     """
     # zoo.plugin offers this function to authors, so it comes first.
-    from zoo.contracts.plugins import Dataset, Split
 
     file = file.absolute()
     names = _label_names(label)
@@ -180,7 +180,6 @@ def _delimiter(line: str, wanted: set[str]) -> str:
 
 
 def _header(file: Path, cells: list[str], wanted: Sequence[str]) -> list[str]:
-    from zoo.data.folders import IMAGE_SUFFIXES
 
     # Without a look at the suffix, the first image would be taken for a column's name.
     if not any(cells) or any(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in cells if cell not in wanted):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zoo.catalogue.made.tracker import make_trackers
 from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
+from zoo.export.calibration import calibrate, tell_unknown
 from zoo.export.file import contender, write_model
 from zoo.export.job import ExportSpec, Job, checked
 from zoo.export.limits import Budget
@@ -21,6 +22,7 @@ from zoo.runs.manifest import Manifest, Refusal, Tensor
 from zoo.runs.record import now
 from zoo.runs.trained import load_trained
 from zoo.runs.versions import versions
+from zoo.train.prune import prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.runs.manifest import Report
     from zoo.runs.run import Run
     from zoo.runs.trained import Trained
+
 
 __all__ = ["ExportSpec", "export_run", "prove_again"]
 
@@ -70,7 +73,6 @@ def export_run(
 
 def _with_answers(trained: Trained, spec: ExportSpec, note: Callable[[str], None]) -> Trained:
     """Calibrate, and find out from where on an image is unknown, as far as that is asked for."""
-    from zoo.export.calibration import calibrate, tell_unknown
 
     if spec.calibrate:
         note("fitting a temperature on the validation images")
@@ -82,7 +84,6 @@ def _pruned(trained: Trained, job: Job, spec: ExportSpec, note: Callable[[str], 
     """Cut channels out of the network that is exported, if that is asked for."""
     if not spec.prune:
         return job
-    from zoo.train.prune import prune
 
     backbone, pruning = prune(trained, spec.prune, spec.prune_epochs, note)
     return replace(job, backbone=backbone, pruning=pruning)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from zoo.catalogue.made.augmentation import lasting_file
+from zoo.catalogue.made.dataset import lasting_name, lasting_options
 from zoo.disk.home import runs_root
 from zoo.errors import OptionInvalid, RunInvalid, UnknownName
 from zoo.runs.config import BALANCED, RESUME_MAY_CHANGE, TrainConfig
@@ -182,8 +184,6 @@ def resolve_options(
     catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
 ) -> Resolved:
     """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
-    from zoo.catalogue.made.dataset import lasting_name
-    from zoo.runs.layers import file_layer, model_layer, parent_layers, recipe_layers, resolve
 
     layers = [file_layer(config)] if config else []
     asked = {**(layers[0][1] if layers else {}), **given}
@@ -209,9 +209,6 @@ def resolve_options(
 
 def lasting(catalogue: Catalogue, values: dict[str, Any], runs: Path | None) -> dict[str, Any]:
     """Return those of the values that may be paths, as they mean the same from any folder."""
-    from zoo.catalogue.made.augmentation import lasting_file
-    from zoo.catalogue.made.dataset import lasting_name, lasting_options
-    from zoo.disk.home import runs_root
 
     def lasting_dataset(name: str) -> str:
         return lasting_name(catalogue, name)

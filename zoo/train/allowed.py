@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from zoo.catalogue.licenses import UNKNOWN, code_license, refuse_license
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.catalogue.made.dataset import is_users_own, locate
+from zoo.catalogue.made.dataset import is_users_own
 
 if TYPE_CHECKING:
     import torch
 
-    from zoo.catalogue import Catalogue
+    from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.catalogue.installed import Plugin
     from zoo.data.prepared import PreparedData
     from zoo.runs.config import TrainConfig
 
 
-def refuse_before_download(catalogue: Catalogue, config: TrainConfig) -> None:
+def refuse_before_download(catalogue: Catalogue, config: TrainConfig, choice: BackboneChoice, dataset: Plugin) -> None:
     """Raise LicenseRefused for code, weights or data that `--license-allow` leaves out; nothing is fetched.
 
     Weights are judged by their `pretrained_cfg`, data by registry.toml: what a dataset plugin itself states is known
@@ -26,11 +26,9 @@ def refuse_before_download(catalogue: Catalogue, config: TrainConfig) -> None:
     allow = config.license_allow
     if not allow:
         return
-    plugin, _ = locate(catalogue, config.dataset, config.dataset_options)
-    if not is_users_own(plugin):
+    if not is_users_own(dataset):
         entry = catalogue.registry.datasets.get(config.dataset)
         refuse_license(f"dataset {config.dataset!r}", entry.license if entry else "", allow)
-    choice = catalogue.backbone(config.model)
     refuse_license(f"the code of model {config.model!r}", code_license(choice.plugin.distribution), allow)
     if config.pretrained and not config.weights:
         request = BackboneRequest(num_classes=2, image_size=config.image_size, options=config.backbone_options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,16 +23,40 @@ if TYPE_CHECKING:
     from zoo.train.learn.state import TrainState
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a checkpoint's state belongs to, as plain values; what older ones do not say is empty."""
+
+    config: dict[str, Any]
+    origins: dict[str, str]
+    chosen: dict[str, Any]
+    fingerprint: str
+    """Of the data."""
+    classes: list[str]
+    class_weights: dict[str, float] = field(default_factory=dict)
+    teacher: dict[str, Any] = field(default_factory=dict)
+    parent: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Images that turned out to be broken, so far."""
+    plugins: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> About:
+        """Return what a checkpoint that was read says."""
+        return cls(**{name: value for name, value in payload["about"].items() if name in cls.__dataclass_fields__})
+
+
 class Checkpoints:
     """Writes a run's checkpoints while it trains."""
 
-    def __init__(self, run: Run, config: TrainConfig, about: dict[str, Any], *, writes: bool = True) -> None:
+    def __init__(self, run: Run, config: TrainConfig, about: About, *, writes: bool = True) -> None:
         """Take note of what belongs to every checkpoint.
 
         Args:
             run: Where they go.
             config: How often they are due.
-            about: Plain values that say what the state belongs to.
+            about: What the state belongs to.
             writes: Whether this is the one process of a run that does.
         """
         self._writes = writes
@@ -55,7 +80,7 @@ class Checkpoints:
             TrainingFailed: the weights are not finite; what is on disk stays.
             EnvironmentBroken: the disk is full or cannot be written; what is on disk stays.
         """
-        payload = {"about": self._about, **state.to_payload()}
+        payload = {"about": asdict(self._about), **state.to_payload()}
         self._written = time.monotonic()
         self._place = (state.epoch, state.step)
         if not self._writes:

@@ -77,7 +77,7 @@ def finish(
 
 
 def _licenses(parts: Parts, *, pretrained: bool) -> dict[str, str]:
-    own = licenses_of(parts.plugins["backbone"], parts.backbone, parts.data, pretrained=pretrained)
+    own = licenses_of(parts.plugins.backbone.plugin, parts.backbone, parts.data, pretrained=pretrained)
     return {**own, "weights": str(parts.parent["license"])} if parts.parent else own
 
 

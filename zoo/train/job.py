@@ -13,7 +13,7 @@ from zoo.catalogue.made.tracker import Trackers, make_trackers
 from zoo.disk.weights import save_weights
 from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
 from zoo.train.assemble import set_up
-from zoo.train.checkpoint import Checkpoints, read_checkpoint
+from zoo.train.checkpoint import About, Checkpoints, read_checkpoint
 from zoo.train.finish import finish
 from zoo.train.learn.blend import best_blend
 from zoo.train.learn.loop import EpochResult, fit
@@ -62,20 +62,20 @@ class Job:
     def checkpoints(self) -> Checkpoints:
         """Where the state is kept, and what it belongs to."""
         parts = self.parts
-        about = {
-            "config": self.resolved.config.model_dump(mode="json"),
-            "origins": self.resolved.origins,
-            "chosen": asdict(parts.chosen),
-            "fingerprint": parts.data.fingerprint,
-            "classes": list(parts.data.classes),
-            "class_weights": parts.weights,
-            "teacher": parts.teacher.facts() if parts.teacher else {},
-            "parent": parts.parent,
-            "versions": parts.versions,
+        about = About(
+            config=self.resolved.config.model_dump(mode="json"),
+            origins=self.resolved.origins,
+            chosen=asdict(parts.chosen),
+            fingerprint=parts.data.fingerprint,
+            classes=list(parts.data.classes),
+            class_weights=parts.weights,
+            teacher=parts.teacher.facts() if parts.teacher else {},
+            parent=parts.parent,
+            versions=parts.versions,
             # Not a copy: what turns out to be broken later is saved as well.
-            "broken": parts.loaders.train.faults.found,
-            "plugins": parts.owners,
-        }
+            broken=parts.loaders.train.faults.found,
+            plugins=parts.owners,
+        )
         return Checkpoints(self.run, self.resolved.config, about, writes=self.plan.world.first)
 
     @functools.cached_property

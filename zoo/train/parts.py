@@ -23,7 +23,7 @@ from zoo.train.material import Material, gather
 from zoo.train.parent import check_parent_classes, parent_facts
 
 if TYPE_CHECKING:
-    from zoo.catalogue import Catalogue
+    from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.catalogue.installed import Plugin
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
@@ -31,6 +31,20 @@ if TYPE_CHECKING:
     from zoo.train.learn.loaders import Loaders
     from zoo.train.machine.choose import Chosen
     from zoo.train.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugins:
+    """What a run's names meant."""
+
+    backbone: BackboneChoice
+    dataset: Plugin
+    augmentation: Plugin
+
+    @property
+    def by_kind(self) -> dict[str, Plugin]:
+        """Kind -> plugin."""
+        return {"backbone": self.backbone.plugin, "dataset": self.dataset, "augmentation": self.augmentation}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +60,7 @@ class Parts:
     """The run whose answers are learned as well."""
     parent: dict[str, str | float]
     """What is to be said of the run that this one goes on from; empty if there is none."""
-    plugins: dict[str, Plugin]
-    """Kind -> what the run's names meant."""
+    plugins: Plugins
 
     @property
     def data(self) -> PreparedData:
@@ -72,12 +85,12 @@ class Parts:
     @property
     def versions(self) -> dict[str, str]:
         """Package -> version of all that had a part in it."""
-        return versions(list(self.plugins.values()))
+        return versions(list(self.plugins.by_kind.values()))
 
     @property
     def owners(self) -> dict[str, str]:
         """Kind -> distribution, as run.json and the checkpoint keep it."""
-        return {kind: plugin.distribution for kind, plugin in self.plugins.items()}
+        return {kind: plugin.distribution for kind, plugin in self.plugins.by_kind.items()}
 
 
 def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch) -> Parts:
@@ -87,7 +100,8 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
         ZooError: whatever is wrong with the names, options, data or machine.
     """
     torch.set_num_threads(chosen.threads)
-    refuse_before_download(catalogue, config)
+    plugins = find_plugins(catalogue, config)
+    refuse_before_download(catalogue, config, plugins.backbone, plugins.dataset)
     teacher = find_teacher(catalogue, config, chosen.device)
     dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
     if dataset.license:
@@ -96,7 +110,7 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
     check_classes(teacher, dataset, config.dataset)
     check_parent_classes(config, dataset)
     # The model comes before the first look at the images: missing weights should be told at once.
-    backbone, preprocess = _backbone(catalogue, config, len(dataset.classes))
+    backbone, preprocess = _backbone(catalogue, config, plugins.backbone, len(dataset.classes))
     material = gather(catalogue, config, dataset, preprocess, chosen, watch)
     if isinstance(config.batch_size, int):
         refuse_odd_batches(config, material.loaders.train.batch_size)
@@ -108,7 +122,20 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
         weights=_weights(config, material.data),
         teacher=teacher,
         parent=parent_facts(config),
-        plugins=_plugins(catalogue, config),
+        plugins=plugins,
+    )
+
+
+def find_plugins(catalogue: Catalogue, config: TrainConfig) -> Plugins:
+    """Return the plugins behind the names.
+
+    Raises:
+        UnknownName, DuplicateName, PluginBroken, OptionInvalid: as the catalogue and the options tell.
+    """
+    return Plugins(
+        backbone=catalogue.backbone(config.model),
+        dataset=locate(catalogue, config.dataset, config.dataset_options)[0],
+        augmentation=find_augmentation(catalogue, config.augment),
     )
 
 
@@ -121,10 +148,12 @@ def _weights(config: TrainConfig, data: PreparedData) -> dict[str, float]:
 def fresh_backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> torch.nn.Module:
     """Return the backbone anew, in one piece and with random weights, in place of one shared among processes."""
     bare = config.model_copy(update={"pretrained": False, "weights": "", "parent": ""})
-    return _backbone(catalogue, bare, classes)[0]
+    return _backbone(catalogue, bare, catalogue.backbone(config.model), classes)[0]
 
 
-def _backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> tuple[torch.nn.Module, Preprocess]:
+def _backbone(
+    catalogue: Catalogue, config: TrainConfig, choice: BackboneChoice, classes: int
+) -> tuple[torch.nn.Module, Preprocess]:
     torch.manual_seed(config.seed)
     start = Run(Path(config.parent)).best_file if config.parent else config.weights
     request = BackboneRequest(
@@ -134,12 +163,4 @@ def _backbone(catalogue: Catalogue, config: TrainConfig, classes: int) -> tuple[
         image_size=config.image_size,
         options=config.all_backbone_options,
     )
-    return build_backbone(catalogue, catalogue.backbone(config.model), request)
-
-
-def _plugins(catalogue: Catalogue, config: TrainConfig) -> dict[str, Plugin]:
-    return {
-        "backbone": catalogue.backbone(config.model).plugin,
-        "dataset": locate(catalogue, config.dataset, config.dataset_options)[0],
-        "augmentation": find_augmentation(catalogue, config.augment),
-    }
+    return build_backbone(catalogue, choice, request)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zoo.catalogue.made.augmentation import augmentation_maker
-from zoo.catalogue.made.dataset import locate
 from zoo.catalogue.made.tracker import check_trackers
 from zoo.errors import (
     CheckpointInvalid,
@@ -20,7 +19,7 @@ from zoo.runs.layers import Resolved
 from zoo.runs.run import Run
 from zoo.runs.versions import changed_versions
 from zoo.train.assemble import set_up
-from zoo.train.checkpoint import read_checkpoint
+from zoo.train.checkpoint import About, read_checkpoint
 from zoo.train.job import Job, how_to_go_on, locked, train_and_finish
 from zoo.train.learn.mix import mixes, refuse_odd_batches
 from zoo.train.learn.plan import check_plan
@@ -31,7 +30,7 @@ from zoo.train.machine.choose import Chosen, choose
 from zoo.train.machine.replica import check_replica
 from zoo.train.machine.world import ALONE, World, peers_watched, share_of_batch
 from zoo.train.parent import check_parent
-from zoo.train.parts import Parts, find_parts
+from zoo.train.parts import Parts, find_parts, find_plugins
 from zoo.train.settle import settle
 from zoo.train.watch import Watch
 
@@ -114,24 +113,24 @@ def _resumed(
 ) -> Job:
     # Sent to the others, whose machines need not see the folder.
     payload = world.by_first(lambda: read_checkpoint(run, watch.note))
-    about = payload["about"]
-    catalogue = catalogue.preferring(about.get("plugins", {}))
-    config = world.together(lambda: change(TrainConfig.model_validate(about["config"])))
-    origins = dict(about["origins"])
-    origins.update({name: "resume" for name in RESUME_MAY_CHANGE if getattr(config, name) != about["config"].get(name)})
-    world.together(lambda: check_same_teacher(config, about.get("teacher", {})))
+    about = About.of(payload)
+    catalogue = catalogue.preferring(about.plugins)
+    config = world.together(lambda: change(TrainConfig.model_validate(about.config)))
+    origins = dict(about.origins)
+    origins.update({name: "resume" for name in RESUME_MAY_CHANGE if getattr(config, name) != about.config.get(name)})
+    world.together(lambda: check_same_teacher(config, about.teacher))
     # What the backbone began with and what classes weigh stands in the checkpoint; their files may be gone.
     rest = config.model_copy(update={"pretrained": False, "weights": "", "parent": "", "class_weights": ""})
-    saved = Chosen(**{"split_rule": "rank", "batch_size": config.batch_size, **about["chosen"]})
+    saved = Chosen(**{"split_rule": "rank", "batch_size": config.batch_size, **about.chosen})
     chosen = world.together(lambda: _moved(saved, config, world))
     parts = world.in_turn(lambda: find_parts(catalogue, rest, chosen, watch))
     parts = _shared(parts, config, world)
-    parts = replace(parts, weights=about.get("class_weights", {}), parent=about.get("parent", {}))
-    parts.loaders.train.faults.found.update(about.get("broken", {}))
-    world.together(lambda: _refuse_other_data(parts, about["fingerprint"], run))
-    for note in changed_versions(about.get("versions", {}), parts.versions):
+    parts = replace(parts, weights=about.class_weights, parent=about.parent)
+    parts.loaders.train.faults.found.update(about.broken)
+    world.together(lambda: _refuse_other_data(parts, about.fingerprint, run))
+    for note in changed_versions(about.versions, parts.versions):
         watch.note(note)
-    if world.size != (before := about["chosen"].get("processes", 1)):
+    if world.size != (before := about.chosen.get("processes", 1)):
         watch.note(f"{world.size} processes go on with what {before} began: the same up to rounding, not to the bit")
     state, plan = world.together(lambda: set_up(parts, config, world))
     try:
@@ -194,9 +193,8 @@ def _moved(chosen: Chosen, config: TrainConfig, world: World) -> Chosen:
 def check_names(catalogue: Catalogue, config: TrainConfig, world: World = ALONE) -> None:
     """Raise for any unknown name or ill-typed option, before anything is prepared or written."""
     check_replica(config, world)
-    catalogue.backbone(config.model)
+    find_plugins(catalogue, config)
     augmentation_maker(catalogue, config.augment, config.augment_options, (32, 32))()
-    locate(catalogue, config.dataset, config.dataset_options)
     check_weights(config.class_weights)
     refuse_odd_batches(config, config.batch_size)
     check_plan(config)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.catalogue.installed import OURS
 from zoo.errors import OptionInvalid
+from zoo.export.export import ExportSpec, export_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zoo.catalogue import Catalogue
     from zoo.runs.run import Run
+
 
 EXPORTED = {"latency": "ms", "size": "MB"}
 """Objective that the exported fp32 ONNX file is measured for -> its unit; less is better."""
@@ -85,7 +87,6 @@ def measure(
 
 
 def _exported(catalogue: Catalogue, run: Run, note: Callable[[str], None]) -> dict[str, float]:
-    from zoo.export.export import ExportSpec, export_run
 
     # Whatever its verdict: a search wants the figures, the export of its winner is judged later.
     _, manifest = export_run(catalogue, run, ExportSpec(format=f"{OURS}/onnx", precision="fp32"), note)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import Interrupted
+from zoo.train.session import check_names
+from zoo.tune.space import Dimension, as_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.runs.layers import Resolved
     from zoo.train.watch import Watch
     from zoo.tune.objective import Objective
-    from zoo.tune.space import Dimension
+
 
 PRUNERS = ("auto", "median", "hyperband", "none")
 
@@ -62,8 +64,6 @@ class TunePlan:
 
     def check(self) -> None:
         """Raise for any end of a range, or value of a list, that is no valid option."""
-        from zoo.train.session import check_names
-        from zoo.tune.space import as_options
 
         _ = self.resolve({}).config.chosen_fold  # raises where it is not said which
         for dimension in self.space:

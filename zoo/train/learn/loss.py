@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class FocalLoss(torch.nn.Module):
@@ -61,3 +66,12 @@ class TowardsHalf(torch.nn.Module):
         """Take float [n, C] and a target of the same shape in 0..1."""
         loss: torch.Tensor = self.loss(logits, target * (1 - self.smoothing) + self.smoothing / 2)
         return loss
+
+
+def _binary(pos_weight: torch.Tensor | None) -> torch.nn.Module:
+    return torch.nn.BCEWithLogitsLoss(pos_weight=pos_weight)
+
+
+BINARY: dict[str, Callable[[torch.Tensor | None], torch.nn.Module]] = {"bce": _binary, "focal": FocalLoss}
+"""Losses that see each class as a question of its own: name -> what makes one of float32 [C] weights of the positive
+images. Each takes float [n, C] logits and a target of the same shape in 0..1."""

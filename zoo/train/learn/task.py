@@ -11,7 +11,7 @@ import torch
 from zoo.errors import OptionInvalid
 from zoo.evaluate.labels import DEFAULT_THRESHOLD
 from zoo.evaluate.metrics import classification_metrics, label_metrics, mean_average_precision
-from zoo.train.learn.loss import FocalLoss, OneHot, TowardsHalf
+from zoo.train.learn.loss import BINARY, OneHot, TowardsHalf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,12 +154,8 @@ class OneLabel(_Watched):
         """Take the number of classes, the label smoothing in 0..1, and float32 [C] weights of the classes."""
         super().__init__(classes, monitor)
         self.loss: torch.nn.Module
-        if loss == "bce":
-            from timm.loss import BinaryCrossEntropy
-
-            self.loss = OneHot(BinaryCrossEntropy(smoothing=0.0, pos_weight=weights), classes, smoothing)
-        elif loss == "focal":
-            self.loss = OneHot(FocalLoss(weights), classes, smoothing)
+        if loss in BINARY:
+            self.loss = OneHot(BINARY[loss](weights), classes, smoothing)
         else:
             self.loss = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
 
@@ -218,8 +214,7 @@ class SeveralLabels(_Watched):
         super().__init__(classes, monitor)
         if loss == "cross_entropy":
             raise OptionInvalid("--loss cross_entropy is for images with one label each; of several use bce or focal")
-        each = FocalLoss(weights) if loss == "focal" else torch.nn.BCEWithLogitsLoss(pos_weight=weights)
-        self.loss = TowardsHalf(each, smoothing)
+        self.loss = TowardsHalf(BINARY["bce" if loss == "auto" else loss](weights), smoothing)
 
     def target(self, labels: np.ndarray) -> torch.Tensor:
         """Return float32 [n, C]."""
