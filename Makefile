@@ -4,10 +4,10 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test test-slow test-arm test-avx2 lint bench lock clean
+.PHONY: help setup browser demo test test-slow test-arm test-avx2 lint bench lock release-check clean
 
 help:  ## Show the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 # The stamp is newer than the lock exactly when what is installed is what the lock says.
 .venv/.installed: requirements.lock pyproject.toml
@@ -37,9 +37,10 @@ test-arm: setup  ## A bundle on emulated aarch64: the selftest, and 200 pictures
 test-avx2: setup  ## The same on an emulated x86 without VNNI, and the answers of a stored int8 file there
 	@$(BIN)/python -m pytest tests/devices -k haswell
 
-lint: setup  ## ruff, and mypy strict
+lint: setup  ## ruff, the trees in README and docs, and mypy strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python docs/tree.py
 	@$(BIN)/mypy
 	@for package in plugins/zoo-plugin-*; do (cd $$package && $(CURDIR)/$(BIN)/mypy) || exit 1; done
 
@@ -49,6 +50,9 @@ bench: setup  ## Every speed claim, as a ratio
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --extra dev --no-header --no-annotate --no-emit-index-url \
 	  --output-file requirements.lock pyproject.toml
+
+release-check: setup  ## Build, and try the wheel in a fresh venv; TAG=v0.1.0 OUT=dist for a release
+	@$(BIN)/python docs/release_check.py $(if $(TAG),--tag '$(TAG)') $(if $(OUT),--out '$(OUT)')
 
 clean:  ## Remove .venv and what tools left behind
 	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache
