@@ -10,10 +10,10 @@ from PIL import Image
 
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
+from zoo.export.evaluate import evaluate
 from zoo.export.export import ExportSpec, export_run
 from zoo.export.predict import predict_files
 from zoo.export.reproof import verify_artifact
-from zoo.export.subject import evaluate
 from zoo.runs.artifact import Artifact
 from zoo.runs.layers import resolve_options
 from zoo.runtime.golden import replay as selftest

@@ -14,15 +14,15 @@ from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
 from zoo.export.bench import bench_artifacts
+from zoo.export.evaluate import evaluate
 from zoo.export.export import ExportSpec, export_run
 from zoo.export.limits import RESIZE_LIMIT, Budget, findings
 from zoo.export.page.tried import resize_told
 from zoo.export.predict import predict_files
 from zoo.export.reproof import verify_artifact
-from zoo.export.subject import evaluate
 from zoo.plugin import Split
+from zoo.runs.answers import eager
 from zoo.runs.manifest import Latency, ResizeCost
-from zoo.runs.score import eager
 from zoo.runs.trained import shipped_model
 
 from .conftest import make_pictures, train_digits

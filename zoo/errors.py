@@ -1,4 +1,4 @@
-"""Every error raised on purpose: one line that says what, where, and what to do now."""
+"""Every error raised on purpose, each with its exit code: one line that says what, where, and what to do now."""
 
 EXIT_DONE = 0
 EXIT_ERROR = 1

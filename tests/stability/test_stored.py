@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from zoo.evaluate.metrics import classification_metrics
+from zoo.runs.answers import eager, probabilities
 from zoo.runs.artifact import list_artifacts
 from zoo.runs.manifest import SCHEMA as ARTIFACT_SCHEMA
 from zoo.runs.record import SCHEMA as RUN_SCHEMA
 from zoo.runs.run import Run
-from zoo.runs.score import eager, probabilities
 from zoo.runs.trained import load_trained
 
 from ..conftest import ROOT

@@ -11,7 +11,7 @@ import pytest
 from zoo.catalogue.made.dataset import lasting_options
 from zoo.data import screen as screening
 from zoo.errors import DatasetInvalid, Interrupted
-from zoo.export.subject import evaluate
+from zoo.export.evaluate import evaluate
 from zoo.runs.layers import resolve_options
 from zoo.runs.run import Run
 from zoo.runs.trained import load_trained

@@ -18,8 +18,8 @@ from zoo.evaluate.metrics import label_metrics
 from zoo.export.export import ExportSpec, export_run
 from zoo.export.predict import predict_files
 from zoo.export.reproof import verify_artifact
+from zoo.runs.answers import eager, probabilities
 from zoo.runs.layers import resolve_options
-from zoo.runs.score import eager, probabilities
 from zoo.runs.trained import load_trained
 from zoo.train.learn.task import make_task
 from zoo.train.session import start_run

@@ -1,4 +1,4 @@
-"""The `zoo` program: its commands, its global options, and the only place where errors become text and exit codes."""
+"""The `zoo` program: its commands, its global options, and the only place where an error is printed and ends it."""
 
 from __future__ import annotations
 

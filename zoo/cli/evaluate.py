@@ -23,7 +23,7 @@ def eval_cli(
     from zoo.cli.output import note, print_json, print_table, stdout
     from zoo.disk.home import runs_root
     from zoo.evaluate.figures import class_table, summary
-    from zoo.export.subject import evaluate
+    from zoo.export.evaluate import evaluate
     from zoo.runs.find import find_any
 
     found = find_any(subject, runs_root(runs), note)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from zoo.runs.run import Run
 
 
-"""What a model gets whose entry names no recipe, with pretrained weights and without."""
-
-
 def train_cli(
     ctx: typer.Context,
     model: Annotated[

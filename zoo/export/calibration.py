@@ -9,8 +9,8 @@ import numpy as np
 from zoo.errors import OptionInvalid
 from zoo.evaluate.labels import held, logits, thresholds_of
 from zoo.evaluate.metrics import expected_calibration_error
+from zoo.runs.answers import eager, probabilities
 from zoo.runs.manifest import Temperature, UnknownOutput
-from zoo.runs.score import eager, probabilities
 
 if TYPE_CHECKING:
     from zoo.contracts.unknown import UnknownBy

@@ -11,8 +11,8 @@ import numpy as np
 from zoo.data.decode import to_rgb
 from zoo.export.compare import agree
 from zoo.export.guarded import Guarded
+from zoo.runs.answers import eager
 from zoo.runs.artifact import Golden
-from zoo.runs.score import eager
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor

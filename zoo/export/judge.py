@@ -11,7 +11,7 @@ from zoo.contracts.plugins import Score, Split
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.labels import right, thresholds_of
 from zoo.export.compare import agree, fidelity
-from zoo.runs.score import eager
+from zoo.runs.answers import eager
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor

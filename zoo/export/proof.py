@@ -16,8 +16,8 @@ from zoo.export.golden import choose, golden_of
 from zoo.export.guarded import Guarded
 from zoo.export.limits import Budget, findings
 from zoo.export.reference import Reference, reference_of
+from zoo.runs.answers import eager
 from zoo.runs.manifest import Agreement, Elsewhere, Latency, Report, ResizeCost
-from zoo.runs.score import eager
 from zoo.runs.versions import machine
 from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave, joined

@@ -11,11 +11,9 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluate.labels import thresholds_of
-from zoo.evaluate.metrics import metrics_of
+from zoo.runs.answers import eager
 from zoo.runs.artifact import Artifact
-from zoo.runs.find import run_of
-from zoo.runs.score import eager
-from zoo.runs.trained import load_trained, shipped_model
+from zoo.runs.trained import shipped_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,18 +95,3 @@ def open_subject(catalogue: Catalogue, found: Run | Artifact) -> Subject:
         preprocess=Preprocess.from_json(record.preprocess),
         thresholds=thresholds_of(record),
     )
-
-
-def evaluate(catalogue: Catalogue, found: Run | Artifact, split: str) -> dict[str, Any]:
-    """Return `metrics_of` one split of the run's own data; labels are judged at the subject's own thresholds.
-
-    An artifact with the output `unknown` adds that key: the share of the images, in 0..1, that it calls so.
-
-    Raises:
-        RunInvalid, ArtifactInvalid, DatasetInvalid: the run, the artifact or the data is not what it was.
-    """
-    trained = load_trained(catalogue, run_of(found) if isinstance(found, Artifact) else found)
-    subject, images = open_subject(trained.catalogue, found), trained.data.splits[split]
-    answers = subject.ask_split(images, workers=trained.workers)
-    metrics = metrics_of(images.labels, answers.probabilities, subject.classes, subject.thresholds)
-    return metrics if answers.unknown is None else {**metrics, "unknown": float(answers.unknown.mean())}

@@ -135,6 +135,7 @@ def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
 
 
 DEFAULT_RECIPE, FROM_RANDOM = "finetune", "from-scratch"
+"""What a model gets whose entry names no recipe, with pretrained weights and without."""
 OF_THE_MACHINE = frozenset(
     {"cache", "cache_limit", "checkpoint_minutes", "checkpoint_steps", "compile", "device", "fsdp", "layout"}
     | {"precision", "sync_batchnorm", "threads", "workers"}

@@ -11,9 +11,9 @@ from zoo.disk.files import write_text
 from zoo.disk.weights import load_weights
 from zoo.evaluate.labels import tune_thresholds
 from zoo.evaluate.metrics import metrics_of
+from zoo.runs.answers import eager, probabilities
 from zoo.runs.page import render_report
 from zoo.runs.record import RunRecord, now
-from zoo.runs.score import eager, probabilities
 from zoo.runs.versions import git_commit
 from zoo.train.allowed import licenses_of
 

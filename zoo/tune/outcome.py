@@ -1,4 +1,4 @@
-"""What a search found: its trials, and the best of them."""
+"""What a search found, as values: a row for each trial, and the best of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search came to: its trials, the best of them, what mattered, and the recipe."""
+"""Making a search's outcome from its study: the table, what mattered, the page, and the recipe."""
 
 from __future__ import annotations
 

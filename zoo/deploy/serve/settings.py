@@ -1,4 +1,4 @@
-"""Everything that the server can be told; its processes get it as JSON in one environment variable."""
+"""Everything that the server can be told, and every limit on requests; its processes get it as JSON in a variable."""
 
 from __future__ import annotations
 

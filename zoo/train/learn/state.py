@@ -1,4 +1,4 @@
-"""Everything that moves while training, and everything a resume needs."""
+"""Everything that moves while training (weights, their moving average, optimizer, random state), kept to the bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run any predictor over a split, exactly as a device would."""
+"""Any predictor's probabilities on a whole split, exactly as a device would give them; judges nothing."""
 
 from __future__ import annotations
 
