@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from zoo.catalogue.names import BackboneChoice, Catalogue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.catalogue.names import BackboneChoice, Catalogue
 
 __all__ = ["BackboneChoice", "Catalogue"]
+
+
+def __getattr__(name: str) -> Any:
+    # A constant of `installed.py`, which `zoo --help` needs, is to be had without the registry and its readers.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from zoo.catalogue import names
+
+    return getattr(names, name)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.catalogue.installed import OURS
 from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
@@ -78,6 +77,7 @@ def export_cli(
     json: Json = False,
 ) -> None:
     """Export a run and prove the file on the run's own validation images."""
+    from zoo.catalogue.installed import OURS
     from zoo.catalogue.options import parse_pairs
     from zoo.cli.output import note, print_json
     from zoo.disk.home import runs_root
