@@ -116,6 +116,14 @@ class Elsewhere(ZooError):
         self.exit_code = exit_code
 
 
+def shown(value: object) -> str:
+    """Return a value as an error shows it; Python writes no number of over 4,300 digits, as TOML may bring."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} too long to be written"
+
+
 def first_line(exc: BaseException) -> str:
     """Return what a foreign exception says, as far as it fits into one line of ours."""
     return next((line.strip().rstrip(".") for line in str(exc).splitlines() if line.strip()), type(exc).__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from zoo.errors import ContractBroken, OptionInvalid
+from zoo.errors import ContractBroken, OptionInvalid, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,15 +66,19 @@ def exporter_options(exporter: object) -> dict[str, Option]:
 
 
 def option_helps(docstring: str) -> dict[str, str]:
-    """Return name -> text from the `Args:` or `Options:` section of a docstring, in any of the usual styles."""
+    """Return name -> text from the `Args:` or `Options:` section of a docstring, in any of the usual styles.
+
+    A docstring that cannot be read costs its helps, and nothing else.
+    """
+    import docstring_parser
     import docstring_parser.google as google
 
     options = google.Section("Options", "option", google.SectionType.MULTIPLE)
-    found = [*google.GoogleParser([*google.DEFAULT_SECTIONS, options]).parse(docstring).meta]
-    if not found:
-        import docstring_parser
-
-        found = list(docstring_parser.parse(docstring).meta)
+    try:
+        found = google.GoogleParser([*google.DEFAULT_SECTIONS, options]).parse(docstring).meta
+        found = found or docstring_parser.parse(docstring).meta
+    except docstring_parser.ParseError:
+        return {}
     return {
         meta.args[1].partition(" ")[0]: " ".join((meta.description or "").split())
         for meta in found
@@ -96,15 +100,21 @@ def check(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -
             raise OptionInvalid(f"{owner} has no option {name!r}; {_known(name, options)}")
         option = options[name]
         try:
-            checked[name] = TypeAdapter(option.type).validate_python(value)
+            checked[name] = TypeAdapter(option.type).validate_python(_meant(option.type, value))
         except ValidationError as exc:
             reason = exc.errors()[0]["msg"]
-            raise OptionInvalid(f"option {name}={value!r} of {owner} is no {option.type_name}: {reason}") from exc
+            raise OptionInvalid(f"option {name}={shown(value)} of {owner} is no {option.type_name}: {reason}") from exc
         except PydanticUserError as exc:
             raise ContractBroken(
                 f"option {name!r} of {owner} has a type that cannot be checked: {option.type_name}"
             ) from exc
     return checked
+
+
+def _meant(kind: Any, value: Any) -> Any:
+    """Return the one of some named values that a text from the command line means; others as they are."""
+    named = {str(choice): choice for choice in get_args(kind)} if get_origin(kind) is Literal else {}
+    return named.get(value, value) if isinstance(value, str) else value
 
 
 def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import stat
+import struct
 import unicodedata
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -29,6 +31,8 @@ ALWAYS_ALLOWED = 10**6
 """Bytes that any archive may unpack to: a few small files of one colour shrink by more than `MAX_RATIO`."""
 MAX_TAR_HEADER = 1 << 20
 """Of the headers that hold long names: tarfile reads them into memory, whatever size they claim."""
+END = struct.Struct("<4s6xH10x")
+"""The end of a zip: its signature, and of how many members its directory is."""
 NAME_FAULTS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
@@ -83,7 +87,8 @@ def _in_one_line(archive: Path, into: Path) -> Iterator[None]:
     except ZooError:
         raise
     except Exception as exc:  # zipfile, tarfile, zlib, lzma and bz2 raise a dozen unrelated errors for damaged files
-        if isinstance(exc, OSError) and exc.errno:
+        # EINVAL: a seek to where a damaged archive points.
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
             raise EnvironmentBroken(
                 f"cannot unpack {archive} into {into.parent}: {exc.strerror}; free space or choose another place"
             ) from exc
@@ -181,6 +186,7 @@ def _unpack_zip(unpacking: _Unpacking, _: bytes) -> None:
 
     with zipfile.ZipFile(unpacking.archive) as archive:
         members = archive.infolist()
+        _refuse_lost(unpacking.archive, archive)
         if len(members) > unpacking.max_members:
             raise unpacking.refused(
                 members[unpacking.max_members].orig_filename, f"is one of more than {unpacking.max_members:,}"
@@ -200,6 +206,16 @@ def _unpack_zip(unpacking: _Unpacking, _: bytes) -> None:
             if not is_folder:
                 with archive.open(member) as source:
                     unpacking.write(name, place, source, member.file_size)
+
+
+def _refuse_lost(path: Path, archive: zipfile.ZipFile) -> None:
+    """Compare the number of members with the one at the archive's end: `zipfile` takes a directory that lost some."""
+    with path.open("rb") as file:
+        file.seek(-(END.size + len(archive.comment)), os.SEEK_END)
+        signature, entries = END.unpack(file.read(END.size))
+    # 0xFFFF: there are more, and another record counts them.
+    if signature == b"PK\5\6" and entries not in (len(archive.infolist()), 0xFFFF):
+        raise ValueError(f"its directory names {len(archive.infolist())} members of {entries}")
 
 
 def _refuse_overlaps(unpacking: _Unpacking, members: list[zipfile.ZipInfo]) -> None:

@@ -74,7 +74,8 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         temperature: Above 0.
     """
     with np.errstate(divide="ignore", over="ignore"):
-        odds = (np.log(probabilities) - np.log1p(-probabilities)) / temperature
+        exact = probabilities.astype(np.float64)
+        odds = (np.log(exact) - np.log1p(-exact)) / temperature
         found: np.ndarray = 1 / (1 + np.exp(-odds))
     return found
 

@@ -111,9 +111,12 @@ def label_metrics(
 
 
 def top_k(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Return the share of images whose label is among the k most probable classes; ties go to the lower index."""
+    """Return the share of images whose label is among the k most probable classes; ties go to the lower index.
+
+    A row that is not finite has no such classes.
+    """
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return float((best == labels[:, None]).any(1).mean())
+    return float(((best == labels[:, None]).any(1) & answered(probabilities)).mean())
 
 
 def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:

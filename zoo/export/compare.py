@@ -72,7 +72,9 @@ def fidelity(reference: np.ndarray, artifact: np.ndarray, *, multi_label: bool =
     """
     one, other = (logits(np.nan_to_num(p), multi_label=multi_label) for p in (reference, artifact))
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = np.where(answered(artifact), (one * other).sum(1) / np.maximum(lengths, 1e-12), -1.0)
+    # Answers that say nothing, all classes alike, have no direction; equal ones are still as close as can be.
+    alike = np.where((one == other).all(1), 1.0, (one * other).sum(1) / np.maximum(lengths, 1e-12))
+    cosines = np.where(answered(artifact), alike, -1.0)
     scale = max(float(np.abs(one).max(1).mean()), 1e-12)
     gaps = np.where(answered(artifact), np.abs(one - other).max(1) / scale, np.inf)
     return Fidelity(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from zoo.catalogue.made.augmentation import lasting_file
 from zoo.catalogue.made.dataset import lasting_name, lasting_options
 from zoo.disk.home import runs_root
-from zoo.errors import OptionInvalid, RunInvalid, UnknownName
+from zoo.errors import OptionInvalid, RunInvalid, UnknownName, shown
 from zoo.runs.config import BALANCED, RESUME_MAY_CHANGE, TrainConfig
 from zoo.runs.find import find_run
 from zoo.runs.run import Run
@@ -47,7 +47,12 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     origins = dict.fromkeys(TrainConfig.model_fields, "default")
     for origin, values in layers:
         for key, value in values.items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+            below = merged.get(key, {})
+            if isinstance(value, dict) and not isinstance(below, dict):
+                raise OptionInvalid(
+                    f"option {key} is a table (from {origin}) over {shown(below)} (from {origins[key]}); take one away"
+                )
+            merged[key] = {**below, **value} if isinstance(value, dict) else value
             origins[key] = origin
     try:
         return Resolved(config=TrainConfig(**merged), origins=origins)
@@ -99,7 +104,7 @@ def file_layer(path: Path, flag: str = "--config") -> Layer:
         return str(path), tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as exc:
         raise OptionInvalid(f"{flag} {path}: cannot be read: {exc.strerror}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise OptionInvalid(f"{flag} {path}: not valid TOML: {exc}") from exc
 
 
@@ -122,7 +127,8 @@ def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConf
 
 def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
     error = exc.errors()[0]
-    key = str(error["loc"][0])
+    # A name that is no UTF-8 has no place.
+    key = str(error["loc"][0]) if error["loc"] else "with a name that is no text"
     where = f" (from {origins[key]})" if key in origins else ""
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
@@ -131,7 +137,7 @@ def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
     if error["type"] == "missing":
         return f"training needs a {key}; for example `zoo train tiny --dataset digits`"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"option {key} = {error['input']!r}{where}: {message}"
+    return f"option {key} = {shown(error['input'])}{where}: {message}"
 
 
 DEFAULT_RECIPE, FROM_RANDOM = "finetune", "from-scratch"
