@@ -214,12 +214,10 @@ SOUND = [
 
 
 @st.composite
-def damage(draw: st.DrawFn, sound: bytes, kept: range = range(0)) -> bytes:
-    """Draw what may become of some bytes: a few changed but those that are `kept`, some lost or added at the end."""
+def damage(draw: st.DrawFn, sound: bytes) -> bytes:
+    """Draw what may become of some bytes: a few changed, some lost or added at the end."""
     content = bytearray(sound)
-    for offset in draw(
-        st.lists(st.integers(0, len(content) - 1).filter(lambda offset: offset not in kept), max_size=3)
-    ):
+    for offset in draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
         content[offset] = draw(st.integers(0, 255))
     end = draw(st.none() | st.integers(0, len(content)))
     return bytes(content + draw(st.binary(max_size=5)) if end is None else content[:end])
@@ -228,23 +226,17 @@ def damage(draw: st.DrawFn, sound: bytes, kept: range = range(0)) -> bytes:
 @pytest.mark.parametrize("form", FORMATS)
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_or_unpacked_to_the_last_file(form: str, data: st.DataObject) -> None:
-    if form == "zip":
-        sound = zipped(SOUND)
-        # Where the directory begins: the last test but one speaks of it.
-        damaged = data.draw(damage(sound, range(len(sound) - 6, len(sound) - 2)))
-    elif data.draw(st.booleans()):
+    if form == "zip" or data.draw(st.booleans()):
         damaged = data.draw(damage(archived(SOUND, form)))
     else:
         damaged = COMPRESS[form](data.draw(damage(tarred(SOUND))))
     with place() as (outside, inner):
         found = unpack(damaged, outside, inner)
-    if isinstance(found, Refused):
-        return
-    # Their names may have changed; a plain tar has no checksums of contents either.
+    # A name may have changed, in a zip a file into a folder too; a plain tar has no checksums of contents either.
     if form == "zip":
-        assert len(found) >= listed(damaged)
+        assert isinstance(found, Refused) or len(found) >= len(SOUND)
     else:
-        assert sum(isinstance(own, bytes) for own in found.values()) == 2
+        assert isinstance(found, Refused) or sum(isinstance(own, bytes) for own in found.values()) == 2
 
 
 @pytest.mark.parametrize("form", COMPRESS)
@@ -254,12 +246,6 @@ def test_a_tar_that_ends_with_any_of_its_blocks_is_refused_or_complete(form: str
         with place() as (outside, inner):
             found = unpack(COMPRESS[form](sound[:end]), outside, inner)
         assert isinstance(found, Refused) or found == wanted(SOUND)
-
-
-def listed(content: bytes) -> int:
-    """Return how many members a zip's directory names; where it is damaged, that may be too few: see the next test."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return len(archive.infolist())
 
 
 @pytest.mark.parametrize(
