@@ -8,8 +8,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
-import { Files, Model, readManifest } from "../../zoo/bundle/web/model.mjs";
-import { overWhite } from "../../zoo/bundle/web/pixels.mjs";
+import { Files, Model, readManifest } from "../../zoo/deploy/bundle/web/model.mjs";
+import { overWhite } from "../../zoo/deploy/bundle/web/pixels.mjs";
 
 // Read when onnxruntime loads: since 1.29 it sends telemetry unless told not to.
 process.env.ORT_DISABLE_TELEMETRY = "1";
