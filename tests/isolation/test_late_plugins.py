@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -14,21 +13,26 @@ from tests.isolation.late_plugins import LATE, Late
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.conftest import Answer
     from zoo.runs.run import Run
 
 
-@pytest.fixture(autouse=True)
-def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("site")
     for bad in (*(late.bad for late in LATE), GOOD):
         install(folder, bad)
-    monkeypatch.syspath_prepend(folder)
-    importlib.invalidate_caches()
-    yield
-    for module in [name for name, loaded in sys.modules.items() if getattr(loaded, "__file__", "") == str(folder)]:
-        del sys.modules[module]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield
+    for name in [name for name, module in sys.modules.items() if _stands_in(module, folder)]:
+        del sys.modules[name]
+
+
+def _stands_in(module: object, folder: Path) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(str(folder))
 
 
 def test_there_are_at_least_ten() -> None:
