@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.manifest import Manifest
-    from zoo.runs.run import Run
+    from zoo.records.manifest import Manifest
+    from zoo.records.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "bench/coverage.toml"
@@ -62,8 +62,8 @@ PRELOADED = [
     "onnx",
     "onnxruntime.quantization",
     "zoo.cli.train",
-    "zoo.export.export",
-    "zoo.train.session",
+    "zoo.exporting.export",
+    "zoo.training.session",
 ]
 """Imported once, for all processes: it takes as long as training a small model."""
 SLOW = "speed over fp32"
@@ -202,7 +202,7 @@ def facts(member: Mapping[str, Any], runs: Path) -> Iterator[tuple[str, Row]]:
 def int8_facts(run: Run, shipped: Manifest) -> Row:
     """Return what became of int8: the file that was asked for, and the one that was made in its place, if any."""
     from zoo.errors import ArtifactInvalid
-    from zoo.runs.artifact import REJECTED, Artifact
+    from zoo.records.artifact import REJECTED, Artifact
 
     asked = None if shipped.instead_of else shipped
     if shipped.instead_of:
@@ -225,7 +225,7 @@ def int8_facts(run: Run, shipped: Manifest) -> Row:
 
 
 def exported(catalogue: Catalogue, run: Run, precision: str) -> Manifest:
-    from zoo.export.export import ExportSpec, export_run
+    from zoo.exporting.export import ExportSpec, export_run
 
     options = {"search": "quick"} if precision == "int8" else {}
     return export_run(catalogue, run, ExportSpec(format="onnx", precision=precision, options=options))[1]
@@ -233,9 +233,9 @@ def exported(catalogue: Catalogue, run: Run, precision: str) -> Manifest:
 
 def trained_run(catalogue: Catalogue, member: Mapping[str, Any], runs: Path) -> Run:
     """Return the family's finished run, trained if there is none yet."""
-    from zoo.runs.layers import resolve_options
-    from zoo.runs.run import Run
-    from zoo.train.session import start_run
+    from zoo.records.layers import resolve_options
+    from zoo.records.run import Run
+    from zoo.training.session import start_run
 
     size = member.get("size", SIZE)
     run = Run(runs / f"{member['model']}-{size}")
@@ -277,7 +277,7 @@ def images(catalogue: Catalogue, runs: Path) -> Path:
 
 def provenance() -> dict[str, str]:
     """Return when and with what a row was made."""
-    from zoo.runs.versions import machine, versions
+    from zoo.records.versions import machine, versions
 
     known = versions([])
     onnxruntime = known.get("onnxruntime-gpu") or known.get("onnxruntime", "")

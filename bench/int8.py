@@ -32,18 +32,18 @@ from rich.table import Table
 
 from zoo.catalogue import Catalogue
 from zoo.data.loader import evaluation_batches
-from zoo.export.export import ExportSpec, export_run
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.records.trained import load_trained
 from zoo.runtime.session import OnnxPredictor
 from zoo.runtime.timing import interleave
-from zoo.train.session import start_run
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zoo.runs.trained import Trained
+    from zoo.records.trained import Trained
 
 REPEATS = 5
 TIMED_IMAGES = 16

@@ -22,8 +22,8 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from zoo.catalogue import Catalogue
-from zoo.runs.layers import resolve_options
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.training.session import start_run
 
 DIGITS_SEEDS, SHAPES_SEEDS = 5, 3
 EPOCHS = 10

@@ -25,16 +25,16 @@ from rich.console import Console
 from rich.table import Table
 
 from zoo.catalogue import Catalogue
-from zoo.export.export import ExportSpec, export_run
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
 from zoo.runtime.model import Model
 from zoo.runtime.pixels import decode
 from zoo.runtime.timing import interleave
-from zoo.train.session import start_run
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 REPEATS = 5
 SECONDS = 6.0

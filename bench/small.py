@@ -23,14 +23,14 @@ from PIL import Image
 
 from zoo.catalogue import Catalogue
 from zoo.data.loader import evaluation_batches
-from zoo.runs.layers import resolve_options
-from zoo.runs.trained import load_trained
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.records.trained import load_trained
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from zoo.runs.trained import Trained
+    from zoo.records.trained import Trained
 
 LIMIT = 5.0
 """Points that may be lost."""

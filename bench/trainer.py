@@ -30,18 +30,18 @@ import torch
 from timm.utils import AverageMeter, ModelEmaV3
 
 from zoo.contracts.preprocess import Preprocess
-from zoo.runs.config import TrainConfig
-from zoo.train.learn.loaders import Loaders
-from zoo.train.learn.loop import train_epoch, train_step
-from zoo.train.learn.optimizer import make_optimizer
-from zoo.train.learn.plan import Plan, make_plan
-from zoo.train.learn.state import TrainState, make_average, make_state
-from zoo.train.learn.task import make_task
-from zoo.train.machine.choose import Chosen
-from zoo.train.machine.replica import Replica
-from zoo.train.machine.timing import ROUNDS as TIMING_ROUNDS
-from zoo.train.machine.timing import fastest_mode, possible_modes
-from zoo.train.machine.trial import Mode, Trial
+from zoo.records.config import TrainConfig
+from zoo.training.learn.loaders import Loaders
+from zoo.training.learn.loop import train_epoch, train_step
+from zoo.training.learn.optimizer import make_optimizer
+from zoo.training.learn.plan import Plan, make_plan
+from zoo.training.learn.state import TrainState, make_average, make_state
+from zoo.training.learn.task import make_task
+from zoo.training.machine.choose import Chosen
+from zoo.training.machine.replica import Replica
+from zoo.training.machine.timing import ROUNDS as TIMING_ROUNDS
+from zoo.training.machine.timing import fastest_mode, possible_modes
+from zoo.training.machine.trial import Mode, Trial
 
 if TYPE_CHECKING:
     from zoo.data.loader import Batch
@@ -274,7 +274,7 @@ def file_loaders(case: Case, scratch: Path) -> Loaders:
     from zoo.data.cache import Cache
     from zoo.data.loader import TrainLoader, worker_count
     from zoo.data.prepared import prepare
-    from zoo.train.machine.transfer import allocator
+    from zoo.training.machine.transfer import allocator
     from zoo_plugins.augmentations import standard
     from zoo_plugins.shapes import shapes
 

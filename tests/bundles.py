@@ -11,7 +11,7 @@ from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 
 def unpacked_bundle(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,8 +106,8 @@ def catalogue() -> Catalogue:
 
 def train_digits(catalogue: Catalogue, path: Path, **options: Any) -> Run:
     """Train the tiny model on digits for a moment."""
-    from zoo.runs.layers import resolve_options
-    from zoo.train.session import start_run
+    from zoo.records.layers import resolve_options
+    from zoo.training.session import start_run
 
     given = {"model": "tiny", "dataset": "digits", "epochs": 3, "lr": 3e-3, "ema_decay": 0.9, **options}
     return start_run(catalogue, resolve_options(catalogue, given, None, None), path)
@@ -122,7 +122,7 @@ def trained_run(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def onnx_artifact(catalogue: Catalogue, trained_run: Run) -> Artifact:
     """Its accepted fp32 ONNX artifact; not to be changed."""
-    from zoo.export.export import ExportSpec, export_run
+    from zoo.exporting.export import ExportSpec, export_run
 
     artifact, manifest = export_run(catalogue, trained_run, ExportSpec(format="onnx"))
     assert manifest.report.accepted, manifest.report.reasons

@@ -97,7 +97,7 @@ class House:
 
 
 def room_of(module: str) -> str:
-    """Return the room of a module: `zoo.train` for `zoo.train.learn.loop`."""
+    """Return the room of a module: `zoo.training` for `zoo.training.learn.loop`."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "zoo" else parts[0]
 

@@ -16,7 +16,7 @@ from .conftest import Answer, make_pictures
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
     Cli = Callable[..., Answer]
 

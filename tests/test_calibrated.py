@@ -16,16 +16,16 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.contracts.shipped import Tempered, known_score
 from zoo.contracts.unknown import Unknown
 from zoo.errors import OptionInvalid
-from zoo.evaluate.labels import chosen, logits, tempered
-from zoo.evaluate.metrics import expected_calibration_error
-from zoo.export.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.guarded import Guarded
-from zoo.export.limits import Budget, findings
-from zoo.export.reproof import verify_artifact
-from zoo.runs.manifest import Temperature
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained, shipped_model
+from zoo.evaluation.labels import chosen, logits, tempered
+from zoo.evaluation.metrics import expected_calibration_error
+from zoo.exporting.calibration import HIGHEST_TEMPERATURE, LEAST_TEMPERATURE, fit_temperature, known_threshold
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.guarded import Guarded
+from zoo.exporting.limits import Budget, findings
+from zoo.exporting.reproof import verify_artifact
+from zoo.records.manifest import Temperature
+from zoo.records.run import Run
+from zoo.records.trained import load_trained, shipped_model
 from zoo.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from zoo.catalogue import Catalogue
     from zoo.contracts.unknown import UnknownBy
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
 
     from .conftest import Answer
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from zoo.errors import ArtifactInvalid, ContractBroken
-from zoo.evaluate.examples import Example, most_flipped, most_moved
-from zoo.evaluate.labelling import Box, Label, place
-from zoo.evaluate.page import STYLE
-from zoo.export.compare import compare
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.page.report import render_export
+from zoo.evaluation.examples import Example, most_flipped, most_moved
+from zoo.evaluation.labelling import Box, Label, place
+from zoo.evaluation.page import STYLE
+from zoo.exporting.compare import compare
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.page.report import render_export
 from zoo.plugin import Attempt, Made, Score
-from zoo.runs.artifact import Artifact, Golden
-from zoo.runs.manifest import Latency, Manifest, Refusal, Report, Tensor
-from zoo.runs.run import Run
+from zoo.records.artifact import Artifact, Golden
+from zoo.records.manifest import Latency, Manifest, Refusal, Report, Tensor
+from zoo.records.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zoo.errors import OptionInvalid
-from zoo.export.measured import bring_back
-from zoo.runs.artifact import Artifact
+from zoo.exporting.measured import bring_back
+from zoo.records.artifact import Artifact
 from zoo.runtime.golden import replay
 from zoo.runtime.measure import measure, write_back
 from zoo.runtime.model import Model

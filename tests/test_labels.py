@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from zoo.evaluate.labels import chosen, right, thresholds_array, tune_thresholds
-from zoo.evaluate.metrics import average_precisions, mean_average_precision
+from zoo.evaluation.labels import chosen, right, thresholds_array, tune_thresholds
+from zoo.evaluation.metrics import average_precisions, mean_average_precision
 
 
 def scores_of(*rows: list[float]) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 # Python's own hook sees every name look-up and connection of Python code; the kernel's counters see the C++ libraries'
 # too: in a network namespace with nothing in it, each attempt to leave counts as a packet without a route.

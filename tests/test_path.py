@@ -10,15 +10,15 @@ from PIL import Image
 
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
-from zoo.export.evaluate import evaluate
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.predict import predict_files
-from zoo.export.reproof import verify_artifact
-from zoo.runs.artifact import Artifact
-from zoo.runs.layers import resolve_options
+from zoo.exporting.evaluate import evaluate
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.predict import predict_files
+from zoo.exporting.reproof import verify_artifact
+from zoo.records.artifact import Artifact
+from zoo.records.layers import resolve_options
 from zoo.runtime.golden import replay as selftest
 from zoo.runtime.model import Model
-from zoo.train.session import start_run
+from zoo.training.session import start_run
 
 from .bundles import unpacked_bundle
 

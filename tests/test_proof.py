@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
 from zoo.errors import ArtifactInvalid, DatasetInvalid, PluginBroken
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.golden import choose
-from zoo.export.reproof import verify_artifact
-from zoo.runs.artifact import Artifact
-from zoo.runs.run import Run
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.golden import choose
+from zoo.exporting.reproof import verify_artifact
+from zoo.records.artifact import Artifact
+from zoo.records.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_a_missing_or_an_unknown_file_is_refused(catalogue: Catalogue, copied_ru
 def test_verify_exits_3_when_the_golden_answers_differ(
     cli: Callable[..., Answer], copied_run: Run, catalogue: Catalogue
 ) -> None:
-    from zoo.runs.artifact import checksums, write_golden
+    from zoo.records.artifact import checksums, write_golden
 
     artifact = artifact_of(copied_run)
     golden = artifact.golden()

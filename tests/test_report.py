@@ -6,10 +6,10 @@ import html.parser
 import json
 from typing import TYPE_CHECKING
 
-from zoo.runs.page import render_report
+from zoo.records.page import render_report
 
 if TYPE_CHECKING:
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 
 class Reader(html.parser.HTMLParser):

@@ -13,17 +13,17 @@ from zoo.contracts.preprocess import Preprocess
 from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
-from zoo.export.bench import bench_artifacts
-from zoo.export.evaluate import evaluate
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.limits import RESIZE_LIMIT, Budget, findings
-from zoo.export.page.tried import resize_told
-from zoo.export.predict import predict_files
-from zoo.export.reproof import verify_artifact
+from zoo.exporting.bench import bench_artifacts
+from zoo.exporting.evaluate import evaluate
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.limits import RESIZE_LIMIT, Budget, findings
+from zoo.exporting.page.tried import resize_told
+from zoo.exporting.predict import predict_files
+from zoo.exporting.reproof import verify_artifact
 from zoo.plugin import Split
-from zoo.runs.answers import eager
-from zoo.runs.manifest import Latency, ResizeCost
-from zoo.runs.trained import shipped_model
+from zoo.records.answers import eager
+from zoo.records.manifest import Latency, ResizeCost
+from zoo.records.trained import shipped_model
 
 from .conftest import make_pictures, train_digits
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
+    from zoo.records.run import Run
 
     from .conftest import Answer
 

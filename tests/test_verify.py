@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.export.compare import agree, compare, drop_interval
-from zoo.export.limits import Budget, findings
+from zoo.exporting.compare import agree, compare, drop_interval
+from zoo.exporting.limits import Budget, findings
 
 CLASSES = ("a", "b", "c")
 

@@ -16,8 +16,8 @@ from bench.learning.clock import cpu_seconds
 from bench.learning.result import Job, Outcome
 from bench.learning.script import train_script
 from zoo.catalogue import Catalogue
-from zoo.runs.layers import resolve_options
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.training.session import start_run
 
 LATE_IMPORTS = ("albumentations", "sklearn.linear_model", "zoo_plugins.augmentations", "zoo_plugins.timm_family")
 """What zoo imports once it needs it; imports are nobody's seconds."""

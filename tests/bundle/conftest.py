@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.deploy.bundle.make import Bundle
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.export.export import export_run
-from zoo.export.job import ExportSpec
+from zoo.exporting.export import export_run
+from zoo.exporting.job import ExportSpec
 from zoo.runtime.model import Model
 
 from ..bundles import unpacked_bundle
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
 pytestmark = pytest.mark.slow
 CLOSE = 1e-3

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 pytestmark = pytest.mark.slow
 LOOK = """async ([address, text]) => {

@@ -22,7 +22,7 @@ from zoo.deploy.bundle.papers import proven_with
 from zoo.deploy.bundle.sbom import sbom
 from zoo.deploy.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
-from zoo.export.predict import predict_files
+from zoo.exporting.predict import predict_files
 from zoo.runtime.sums import sums_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.conftest import Answer
     from zoo.catalogue import Catalogue
     from zoo.deploy.bundle.make import Bundle
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 NO_ZOO = """
 import sys
@@ -225,7 +225,7 @@ def test_other_answers_fail_the_proof(unpacked: Path, cli: Callable[..., Answer]
 
 
 def test_a_refused_artifact_is_not_bundled(onnx_artifact: Artifact, tmp_path: Path, cli: Callable[..., Answer]) -> None:
-    from zoo.runs.artifact import REJECTED
+    from zoo.records.artifact import REJECTED
 
     shutil.copytree(onnx_artifact.path, tmp_path / f"onnx-fp32{REJECTED}")
     done = cli("bundle", tmp_path / f"onnx-fp32{REJECTED}")

@@ -12,8 +12,8 @@ from zoo.contracts.target import Target
 from zoo.deploy.bundle import minimal
 from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 from zoo.errors import OptionInvalid, ProofFailed
-from zoo.export.export import export_run
-from zoo.export.job import ExportSpec
+from zoo.exporting.export import export_run
+from zoo.exporting.job import ExportSpec
 from zoo.runtime.golden import limit_of
 
 from ..bundles import unpacked_bundle
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Answer
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
 
 @pytest.fixture(params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Answer
     from zoo.deploy.bundle.make import Bundle
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 
 def pair(folder: Path, name: str) -> tuple[Path, Path]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Answer
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 WEB = ROOT / "zoo/deploy/bundle/web"
 

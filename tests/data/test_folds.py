@@ -99,7 +99,7 @@ def test_fewer_images_than_folds_is_one_line() -> None:
 
 
 def test_folds_without_saying_which_is_one_line(catalogue: Catalogue) -> None:
-    from zoo.runs.layers import resolve_options
+    from zoo.records.layers import resolve_options
 
     def config(**given: Any) -> Any:
         return resolve_options(catalogue, {"model": "tiny", "dataset": "digits", **given}, None, None).config

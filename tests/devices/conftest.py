@@ -20,10 +20,10 @@ from PIL import Image
 
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.data.prepared import prepare
-from zoo.export.export import export_run
-from zoo.export.job import ExportSpec
-from zoo.runs.layers import resolve_options
-from zoo.train.session import start_run
+from zoo.exporting.export import export_run
+from zoo.exporting.job import ExportSpec
+from zoo.records.layers import resolve_options
+from zoo.training.session import start_run
 
 from ..bundles import unpacked_bundle
 from ..debian import unpack
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
     Device = Callable[[Path, Sequence[Path]], tuple[bool, np.ndarray]]
     """From a bundle's folder and pictures to whether its selftest passes, and probabilities, float64 [N, C]."""

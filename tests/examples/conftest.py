@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from zoo.export.export import export_run
-from zoo.export.job import ExportSpec
+from zoo.exporting.export import export_run
+from zoo.exporting.job import ExportSpec
 
 from ..bundles import unpacked_bundle
 from ..conftest import ROOT
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
     Example = list[str]
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from zoo.errors import ExportUnsupported
-from zoo.export.compare import fidelity
+from zoo.exporting.compare import fidelity
 from zoo.runtime.session import OnnxPredictor, asked_options
 from zoo_exporters.onnx.exporter import OnnxExporter
 from zoo_exporters.onnx.fp16 import half

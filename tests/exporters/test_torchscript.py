@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from zoo.errors import ExportUnsupported
-from zoo.export.compare import fidelity
+from zoo.exporting.compare import fidelity
 from zoo.plugin import Target
 from zoo_exporters.torchscript.exporter import ENGINE_FILE, TorchScriptExporter
 from zoo_exporters.torchscript.predictor import best_engine

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid, Terminated
-from zoo.runs.find import find_run, find_unfinished, list_runs
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained
-from zoo.train.folds.result import read
-from zoo.train.folds.work import read_plan, resume_folds, start_folds
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.find import find_run, find_unfinished, list_runs
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.records.trained import load_trained
+from zoo.training.folds.result import read
+from zoo.training.folds.work import read_plan, resume_folds, start_folds
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 from ..conftest import make_pictures
 from ..train.drawn import OPTIONS, draw_dataset
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.config import TrainConfig
-    from zoo.runs.layers import Resolved
-    from zoo.train.learn.state import TrainState
+    from zoo.records.config import TrainConfig
+    from zoo.records.layers import Resolved
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

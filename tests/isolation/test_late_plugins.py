@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo.deploy.monitor.drift import LEAST_ENTRIES, drift, stability
 from zoo.deploy.monitor.from_log import Wanted, dataset_from_log
 from zoo.errors import DatasetInvalid, OptionInvalid
-from zoo.export.reference import read_reference, reference_of
+from zoo.exporting.reference import read_reference, reference_of
 from zoo.runtime.model import Model
 from zoo.runtime.record import Record, read_record
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Answer
-    from zoo.export.reference import Reference
-    from zoo.runs.artifact import Artifact
+    from zoo.exporting.reference import Reference
+    from zoo.records.artifact import Artifact
 
 CLASSES = tuple("abcdefghij")
 

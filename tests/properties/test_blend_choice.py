@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.train.learn.blend import SHARES, Blend, between, choose, standard_error
+from zoo.training.learn.blend import SHARES, Blend, between, choose, standard_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zoo.evaluate.labels import answered
-from zoo.export.compare import agree, compare, differing, drop_interval, fidelity
-from zoo.export.limits import Budget, findings
-from zoo.runs.manifest import Report
+from zoo.evaluation.labels import answered
+from zoo.exporting.compare import agree, compare, differing, drop_interval, fidelity
+from zoo.exporting.limits import Budget, findings
+from zoo.records.manifest import Report
 
 from .arrays import Judged, judged
 

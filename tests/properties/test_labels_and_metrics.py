@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from zoo.evaluate.labels import DEFAULT_THRESHOLD, answered, chosen, held, logits, right, tempered, tune_thresholds
-from zoo.evaluate.metrics import expected_calibration_error, metrics_of, top_k
+from zoo.evaluation.labels import DEFAULT_THRESHOLD, answered, chosen, held, logits, right, tempered, tune_thresholds
+from zoo.evaluation.metrics import expected_calibration_error, metrics_of, top_k
 
 from .arrays import PROBABILITY, Judged, judged
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import OptionInvalid
-from zoo.runs.config import RESUME_MAY_CHANGE, ClipMode, Loss, TrainConfig
-from zoo.runs.layers import Layer, changed_on_resume, file_layer, resolve
+from zoo.records.config import RESUME_MAY_CHANGE, ClipMode, Loss, TrainConfig
+from zoo.records.layers import Layer, changed_on_resume, file_layer, resolve
 
 from .junk import ANY_TEXT, TEXT, junk
 from .told import Refused, answer

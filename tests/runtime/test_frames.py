@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 
 def jpeg(seed: int, *, thumbnail: bool = False) -> bytes:

@@ -22,8 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from zoo.contracts.preprocess import Preprocess
-from zoo.runs.artifact import Golden, checksums, write_golden, write_manifest
-from zoo.runs.manifest import Latency, Manifest, Report, Tensor
+from zoo.records.artifact import Golden, checksums, write_golden, write_manifest
+from zoo.records.manifest import Latency, Manifest, Report, Tensor
 from zoo.runtime.session import OnnxPredictor
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ def test_what_is_not_proven_is_not_served(tmp_path: Path, fault: str) -> None:
 
 def make_wrong(folder: Path) -> None:
     """Give an artifact the golden vectors of another one; its checksums are right."""
-    from zoo.runs.artifact import Artifact, checksums, write_manifest
+    from zoo.records.artifact import Artifact, checksums, write_manifest
 
     other = make_artifact(folder.parent / "other", order=(1, 2, 0))
     shutil.copy(other / "golden.npz", folder / "golden.npz")

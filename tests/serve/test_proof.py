@@ -20,7 +20,7 @@ from .conftest import serving
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
 BENCH = ROOT / "bench/serve.py"
 

@@ -105,9 +105,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _files() -> Iterator[str]:
     from zoo.catalogue.registry import Registry
-    from zoo.runs.config import TrainConfig
-    from zoo.runs.manifest import Manifest, Report
-    from zoo.runs.record import RunRecord
+    from zoo.records.config import TrainConfig
+    from zoo.records.manifest import Manifest, Report
+    from zoo.records.record import RunRecord
 
     for file, model in (("run.json", RunRecord), ("artifact.json", Manifest), ("artifact.json report", Report)):
         yield from (f"{file}: {field.alias or name}" for name, field in model.model_fields.items())

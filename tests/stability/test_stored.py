@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from zoo.evaluate.metrics import classification_metrics
-from zoo.runs.answers import eager, probabilities
-from zoo.runs.artifact import list_artifacts
-from zoo.runs.manifest import SCHEMA as ARTIFACT_SCHEMA
-from zoo.runs.record import SCHEMA as RUN_SCHEMA
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained
+from zoo.evaluation.metrics import classification_metrics
+from zoo.records.answers import eager, probabilities
+from zoo.records.artifact import list_artifacts
+from zoo.records.manifest import SCHEMA as ARTIFACT_SCHEMA
+from zoo.records.record import SCHEMA as RUN_SCHEMA
+from zoo.records.run import Run
+from zoo.records.trained import load_trained
 
 from ..conftest import ROOT
 

@@ -20,10 +20,10 @@ import torch
 
 from zoo.catalogue import Catalogue
 from zoo.errors import ZooError
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.checkpoint import read_checkpoint
-from zoo.train.session import resume_run, start_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.checkpoint import read_checkpoint
+from zoo.training.session import resume_run, start_run
 
 LONGEST_SECONDS = 0.7
 """Between the first step of a process and its end."""
@@ -87,7 +87,7 @@ def begin(path: Path, options: dict[str, Any]) -> int:
 
 def tell(path: Path) -> None:
     """Leave marks when training and when a checkpoint begins, for the one that kills."""
-    from zoo.train.job import Job
+    from zoo.training.job import Job
 
     save, step = torch.save, Job.after_step
 

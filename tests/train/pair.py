@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.train.learn.state import TrainState
-    from zoo.train.machine.world import World
+    from zoo.training.learn.state import TrainState
+    from zoo.training.machine.world import World
 
 SECONDS = 240
 
@@ -43,7 +43,7 @@ def together(folder: Path, orders: list[dict[str, Any]], processes: int = 2) -> 
 
 
 def main() -> None:
-    from zoo.train.machine.world import joined
+    from zoo.training.machine.world import joined
 
     orders = json.loads(sys.argv[2])
     with joined() as world:
@@ -59,11 +59,11 @@ def carry_out(order: dict[str, Any], world: World) -> dict[str, Any]:
 
     from zoo.catalogue import Catalogue
     from zoo.errors import Interrupted, ZooError
-    from zoo.runs.layers import resolve_options
-    from zoo.runs.run import Run
-    from zoo.train.folds.work import start_folds
-    from zoo.train.session import resume_run, start_run
-    from zoo.train.watch import Watch
+    from zoo.records.layers import resolve_options
+    from zoo.records.run import Run
+    from zoo.training.folds.work import start_folds
+    from zoo.training.session import resume_run, start_run
+    from zoo.training.watch import Watch
 
     class Looking(Watch):
         """Keeps the state, and stops where the order says."""

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.runs.layers import resolve_options
-from zoo.train.learn.freeze import classifier_of
-from zoo.train.learn.loop import train_step
-from zoo.train.learn.optimizer import make_optimizer
-from zoo.train.learn.plan import make_plan
-from zoo.train.learn.state import make_average, make_state
-from zoo.train.learn.task import make_task
-from zoo.train.machine.choose import choose
-from zoo.train.machine.replica import Replica
+from zoo.records.layers import resolve_options
+from zoo.training.learn.freeze import classifier_of
+from zoo.training.learn.loop import train_step
+from zoo.training.learn.optimizer import make_optimizer
+from zoo.training.learn.plan import make_plan
+from zoo.training.learn.state import make_average, make_state
+from zoo.training.learn.task import make_task
+from zoo.training.machine.choose import choose
+from zoo.training.machine.replica import Replica
 
 if TYPE_CHECKING:
     import torch
 
     from zoo.catalogue import Catalogue
     from zoo.contracts.preprocess import Preprocess
-    from zoo.runs.config import TrainConfig
-    from zoo.train.learn.plan import Plan
-    from zoo.train.learn.state import TrainState
+    from zoo.records.config import TrainConfig
+    from zoo.training.learn.plan import Plan
+    from zoo.training.learn.state import TrainState
 
 CLASSES = 4
 SETTINGS = {"dataset": "digits", "device": "cpu", "precision": "fp32", "layout": "nchw", "ema_decay": 0.0, "epochs": 4}

@@ -11,15 +11,15 @@ from timm.models.resnet import ResNet
 
 from zoo.contracts.preprocess import Preprocess
 from zoo.errors import Interrupted, TrainingFailed
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train import settle as settling
-from zoo.train.machine import batch_size as sizes
-from zoo.train.machine.batch_size import bytes_per_image, free_memory, largest_batch, search
-from zoo.train.machine.by_images import batch_for, epochs_for
-from zoo.train.machine.trial import Mode, Trial
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training import settle as settling
+from zoo.training.machine import batch_size as sizes
+from zoo.training.machine.batch_size import bytes_per_image, free_memory, largest_batch, search
+from zoo.training.machine.by_images import batch_for, epochs_for
+from zoo.training.machine.trial import Mode, Trial
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 from .test_options import StopFrom
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

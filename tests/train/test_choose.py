@@ -10,22 +10,22 @@ import torch
 
 from zoo.contracts.preprocess import Preprocess
 from zoo.errors import OptionInvalid
-from zoo.runs.config import TrainConfig
-from zoo.runs.layers import resolve_options
-from zoo.train import settle as settling
-from zoo.train.machine import timing
-from zoo.train.machine.choose import choose
-from zoo.train.machine.remembered import recall, remember
-from zoo.train.machine.timing import fastest_mode, possible_modes, rounds_for, usual_mode
-from zoo.train.machine.trial import Mode, Trial
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.config import TrainConfig
+from zoo.records.layers import resolve_options
+from zoo.training import settle as settling
+from zoo.training.machine import timing
+from zoo.training.machine.choose import choose
+from zoo.training.machine.remembered import recall, remember
+from zoo.training.machine.timing import fastest_mode, possible_modes, rounds_for, usual_mode
+from zoo.training.machine.trial import Mode, Trial
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 PLAIN = Mode(precision="fp32", layout="nchw")
 SHORT = Mode(precision="bf16", layout="nhwc")
@@ -222,7 +222,7 @@ def test_a_resume_keeps_what_was_chosen(catalogue: Catalogue, tmp_path: Path, mo
     with pytest.raises(Interrupted):
         train(catalogue, tmp_path / "run", Stop())
     monkeypatch.setattr(settling, "usual_mode", lambda *_: pytest.fail("chosen already"))
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
     chosen = resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved).record().chosen
     assert (chosen["precision"], chosen["layout"]) == ("bf16", "nchw")

@@ -11,18 +11,18 @@ from torch._dynamo.eval_frame import OptimizedModule
 
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.machine import replica
-from zoo.train.machine.compiled import compiled
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.machine import replica
+from zoo.training.machine.compiled import compiled
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
 
 def train(catalogue: Catalogue, path: Path, watch: Watch | None = None, **given: Any) -> Run:

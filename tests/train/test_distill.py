@@ -21,15 +21,15 @@ from zoo.data.prepared import PreparedData
 from zoo.disk.files import sha256
 from zoo.errors import Interrupted, LicenseRefused, OptionInvalid
 from zoo.plugin import Dataset, Split
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained, shipped_model
-from zoo.train import parts
-from zoo.train.learn.distill import Distillation, divergence, make_distillation
-from zoo.train.learn.teacher import Teacher, check_classes, check_teacher, find_teacher, tell_teacher
-from zoo.train.machine.choose import choose
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.records.trained import load_trained, shipped_model
+from zoo.training import parts
+from zoo.training.learn.distill import Distillation, divergence, make_distillation
+from zoo.training.learn.teacher import Teacher, check_classes, check_teacher, find_teacher, tell_teacher
+from zoo.training.machine.choose import choose
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 from .drawn import OPTIONS, draw_dataset, mixes_labels
 from .rig import batch, make_rig
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
     from .rig import Rig

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from zoo.data.loader import TrainLoader
-from zoo.runs.config import TrainConfig
-from zoo.runs.layers import resolve_options
-from zoo.train.session import start_run
-from zoo.train.watch import Watch
+from zoo.records.config import TrainConfig
+from zoo.records.layers import resolve_options
+from zoo.training.session import start_run
+from zoo.training.watch import Watch
 
 from ..conftest import ROOT
 from .rig import make_rig
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.run import Run
-    from zoo.train.learn.state import TrainState
+    from zoo.records.run import Run
+    from zoo.training.learn.state import TrainState
 
     Traces = Callable[..., bytes]
 

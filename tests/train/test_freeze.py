@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo.errors import OptionInvalid
-from zoo.train.learn.freeze import classifier_of
+from zoo.training.learn.freeze import classifier_of
 
 from .rig import batch, make_rig
 

@@ -10,16 +10,16 @@ import torch
 
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.runs.config import TrainConfig
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.learn.blend import SHARES, Blend, between, choose, standard_error
-from zoo.train.learn.freeze import check_classifier
-from zoo.train.learn.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size
-from zoo.train.machine.replica import check_replica
-from zoo.train.machine.world import World
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.config import TrainConfig
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.learn.blend import SHARES, Blend, between, choose, standard_error
+from zoo.training.learn.freeze import check_classifier
+from zoo.training.learn.probe import FEWEST_OF_A_CLASS, MOST_IMAGES, begins_fitted, sample_size
+from zoo.training.machine.replica import check_replica
+from zoo.training.machine.world import World
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 from ..conftest import train_digits
 from .test_options import StopFrom, lines

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.runs.layers import resolve_options
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 OPTIONS: dict[str, Any] = {
     "model": "test_resnet",

@@ -11,12 +11,12 @@ import torch
 from sklearn.metrics import f1_score, recall_score
 
 from zoo.errors import OptionInvalid
-from zoo.train.learn.task import make_task
+from zoo.training.learn.task import make_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.runs.config import Loss
+    from zoo.records.config import Loss
 
     from ..conftest import Answer
 

@@ -11,11 +11,11 @@ import pytest
 from zoo.catalogue.made.dataset import lasting_options
 from zoo.data import screen as screening
 from zoo.errors import DatasetInvalid, Interrupted
-from zoo.export.evaluate import evaluate
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained
-from zoo.train.session import resume_run, start_run
+from zoo.exporting.evaluate import evaluate
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.records.trained import load_trained
+from zoo.training.session import resume_run, start_run
 
 from ..conftest import make_pictures
 from .test_resume import StopAt, lines
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
+    from zoo.records.layers import Resolved
 
     from ..conftest import Answer
 

@@ -12,17 +12,17 @@ from timm.models.resnet import ResNet
 from zoo.data import loader, screen
 from zoo.data.decode import to_rgb
 from zoo.errors import EnvironmentBroken, TrainingFailed, lacks_memory
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
 from zoo.runtime import pixels
-from zoo.train.session import resume_run, start_run
+from zoo.training.session import resume_run, start_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
+    from zoo.records.layers import Resolved
 
     from ..conftest import Answer
 

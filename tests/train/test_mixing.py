@@ -12,16 +12,16 @@ import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.errors import EnvironmentBroken, Interrupted, OptionInvalid
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.learn.mix import Mixer, make_mixer, refuse_odd_batches
-from zoo.train.learn.optimizer import make_optimizer
-from zoo.train.learn.plan import make_plan
-from zoo.train.learn.state import make_state
-from zoo.train.learn.task import make_task
-from zoo.train.machine.choose import choose
-from zoo.train.machine.replica import Replica
-from zoo.train.session import resume_run, start_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.learn.mix import Mixer, make_mixer, refuse_odd_batches
+from zoo.training.learn.optimizer import make_optimizer
+from zoo.training.learn.plan import make_plan
+from zoo.training.learn.state import make_state
+from zoo.training.learn.task import make_task
+from zoo.training.machine.choose import choose
+from zoo.training.machine.replica import Replica
+from zoo.training.session import resume_run, start_run
 
 from .drawn import OPTIONS, draw_dataset, mixes_labels
 from .test_resume import StopAt, lines
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.config import TrainConfig
-    from zoo.runs.layers import Resolved
+    from zoo.records.config import TrainConfig
+    from zoo.records.layers import Resolved
 
     from ..conftest import Answer
 

@@ -13,17 +13,17 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score
 from timm.loss import BinaryCrossEntropy
 
-from zoo.evaluate.labels import thresholds_of
-from zoo.evaluate.metrics import label_metrics
-from zoo.export.export import ExportSpec, export_run
-from zoo.export.predict import predict_files
-from zoo.export.reproof import verify_artifact
-from zoo.runs.answers import eager, probabilities
-from zoo.runs.layers import resolve_options
-from zoo.runs.trained import load_trained
-from zoo.train.learn.task import make_task
-from zoo.train.session import start_run
-from zoo.train.watch import Watch
+from zoo.evaluation.labels import thresholds_of
+from zoo.evaluation.metrics import label_metrics
+from zoo.exporting.export import ExportSpec, export_run
+from zoo.exporting.predict import predict_files
+from zoo.exporting.reproof import verify_artifact
+from zoo.records.answers import eager, probabilities
+from zoo.records.layers import resolve_options
+from zoo.records.trained import load_trained
+from zoo.training.learn.task import make_task
+from zoo.training.session import start_run
+from zoo.training.watch import Watch
 
 from .drawn import MARKS, OPTIONS, draw, draw_dataset, mixes_labels
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
     from ..conftest import Answer
 

@@ -11,11 +11,11 @@ import torch
 from zoo.data.loader import TrainLoader
 from zoo.errors import Interrupted
 from zoo.plugin import Split
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.learn.loaders import Loaders
-from zoo.train.learn.norms import estimate_norms
-from zoo.train.session import resume_run, start_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.learn.loaders import Loaders
+from zoo.training.learn.norms import estimate_norms
+from zoo.training.session import resume_run, start_run
 
 from ..conftest import ROOT
 from .rig import batch, make_rig

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from zoo.disk.weights import load_weights, save_weights
-from zoo.train.checkpoint import _finite
-from zoo.train.machine.choose import laid_out
+from zoo.training.checkpoint import _finite
+from zoo.training.machine.choose import laid_out
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from zoo.errors import OptionInvalid
-from zoo.runs.config import TrainConfig
-from zoo.train.learn.optimizer import check_optimizer, make_optimizer
+from zoo.records.config import TrainConfig
+from zoo.training.learn.optimizer import check_optimizer, make_optimizer
 
 from .rig import batch, make_rig
 

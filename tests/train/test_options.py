@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from zoo.errors import Interrupted
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

@@ -13,17 +13,17 @@ from PIL import Image
 from zoo.disk.files import sha256
 from zoo.disk.weights import load_weights
 from zoo.errors import LicenseRefused, OptionInvalid, RunInvalid
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.parent import check_parent
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.parent import check_parent
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
+    from zoo.records.layers import Resolved
 
     from ..conftest import Answer
 

@@ -12,12 +12,12 @@ import torch
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
 from zoo.disk.weights import load_weights
 from zoo.errors import Interrupted, OptionInvalid
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.learn.freeze import check_classifier
-from zoo.train.learn.probe import fit_line
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.learn.freeze import check_classifier
+from zoo.training.learn.probe import fit_line
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 from .drawn import OPTIONS, draw_dataset
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from zoo.cli import progress
 from zoo.cli.progress import TrainProgress
-from zoo.train.learn.loop import EpochResult
+from zoo.training.learn.loop import EpochResult
 
 from .rig import make_rig
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     Shown = Callable[[TrainState], list[str]]
 

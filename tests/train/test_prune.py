@@ -10,8 +10,8 @@ import timm
 import torch
 
 from zoo.errors import EnvironmentBroken, ExportUnsupported, OptionInvalid
-from zoo.export.export import ExportSpec, export_run, prove_again
-from zoo.train.prune import counts, cut
+from zoo.exporting.export import ExportSpec, export_run, prove_again
+from zoo.training.prune import counts, cut
 
 from ..conftest import train_digits
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
+    from zoo.records.run import Run
 
 SHARE = 0.3
 FAMILIES = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test_byobnet")

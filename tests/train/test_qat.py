@@ -16,19 +16,19 @@ from zoo.contracts.shipped import Normalise
 from zoo.data.loader import evaluation_batches
 from zoo.disk.weights import load_weights, save_weights
 from zoo.errors import Interrupted
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.runs.trained import load_trained, shipped_model
-from zoo.train.learn.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.records.trained import load_trained, shipped_model
+from zoo.training.learn.qat import RANGE, RoundedInput, plain_weights, rounded_weight, with_rounding
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.runs.config import USUAL_EPOCHS
-from zoo.runs.layers import recipe_layers
+from zoo.records.config import USUAL_EPOCHS
+from zoo.records.layers import recipe_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

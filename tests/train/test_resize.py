@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zoo.errors import OptionInvalid
-from zoo.train.learn.resize import Growth, check_growth
+from zoo.training.learn.resize import Growth, check_growth
 
 from .rig import batch, make_rig
 

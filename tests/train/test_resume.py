@@ -15,20 +15,20 @@ import pytest
 import torch
 
 from zoo.errors import CheckpointInvalid, DatasetInvalid, EnvironmentBroken, Interrupted, RunInvalid, TrainingFailed
-from zoo.runs.layers import resolve_options
-from zoo.runs.run import Run
-from zoo.train.checkpoint import Checkpoints
-from zoo.train.session import resume_run, start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.records.run import Run
+from zoo.training.checkpoint import Checkpoints
+from zoo.training.session import resume_run, start_run
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
-    from zoo.train.learn.loop import EpochResult
-    from zoo.train.learn.state import TrainState
+    from zoo.records.layers import Resolved
+    from zoo.training.learn.loop import EpochResult
+    from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer
 

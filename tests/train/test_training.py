@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from zoo.catalogue.made.backbone import BackboneRequest, build_backbone
-from zoo.runs.layers import resolve_options
-from zoo.train.learn.optimizer import make_optimizer
-from zoo.train.learn.plan import make_plan
-from zoo.train.learn.state import make_average, make_state
-from zoo.train.learn.task import make_task
-from zoo.train.machine.choose import choose
-from zoo.train.machine.replica import Replica
+from zoo.records.layers import resolve_options
+from zoo.training.learn.optimizer import make_optimizer
+from zoo.training.learn.plan import make_plan
+from zoo.training.learn.state import make_average, make_state
+from zoo.training.learn.task import make_task
+from zoo.training.machine.choose import choose
+from zoo.training.machine.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.catalogue import Catalogue
     from zoo.contracts.preprocess import Preprocess
-    from zoo.runs.config import TrainConfig
-    from zoo.runs.run import Run
+    from zoo.records.config import TrainConfig
+    from zoo.records.run import Run
 
     from ..conftest import Answer
 

@@ -12,11 +12,11 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from zoo.errors import OptionInvalid
-from zoo.runs.layers import resolve_options
-from zoo.train.learn.task import make_task
-from zoo.train.learn.weighting import class_weights, read_weights
-from zoo.train.session import start_run
-from zoo.train.watch import Watch
+from zoo.records.layers import resolve_options
+from zoo.training.learn.task import make_task
+from zoo.training.learn.weighting import class_weights, read_weights
+from zoo.training.session import start_run
+from zoo.training.watch import Watch
 
 from ..conftest import make_pictures
 

@@ -20,15 +20,15 @@ from safetensors.numpy import load_file
 from tests.train.pair import together
 from zoo.data.loader import Shard
 from zoo.errors import EnvironmentBroken, OptionInvalid
-from zoo.runs.layers import resolve_options
-from zoo.train.folds.work import start_folds
-from zoo.train.machine.replica import with_shared_norms
-from zoo.train.machine.world import ALONE, Votes, World, joined, share_of_batch
-from zoo.train.session import start_run
+from zoo.records.layers import resolve_options
+from zoo.training.folds.work import start_folds
+from zoo.training.machine.replica import with_shared_norms
+from zoo.training.machine.world import ALONE, Votes, World, joined, share_of_batch
+from zoo.training.session import start_run
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 OPTIONS: dict[str, Any] = {
     "model": "test_vit",

@@ -12,7 +12,7 @@ from zoo.cli.options import Json, Runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.export.bench import BenchResult
+    from zoo.exporting.bench import BenchResult
 
 
 def bench_cli(
@@ -32,9 +32,9 @@ def bench_cli(
     """
     from zoo.cli.output import megabytes, note, print_json, print_table
     from zoo.disk.home import runs_root
-    from zoo.export.bench import bench_artifacts
-    from zoo.export.measured import bring_back
-    from zoo.runs.find import find_all_artifacts
+    from zoo.exporting.bench import bench_artifacts
+    from zoo.exporting.measured import bring_back
+    from zoo.records.find import find_all_artifacts
 
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)
     for file in figures or []:

@@ -37,7 +37,7 @@ def bundle_cli(
     from zoo.cli.output import note, print_json, print_table, stdout
     from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
     from zoo.disk.home import runs_root
-    from zoo.runs.find import find_artifact
+    from zoo.records.find import find_artifact
 
     found = find_artifact(artifact, runs_root(runs), note)
     device = ctx.obj.catalogue().target(target or found.manifest().target)

@@ -22,9 +22,9 @@ def eval_cli(
     """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label."""
     from zoo.cli.output import note, print_json, print_table, stdout
     from zoo.disk.home import runs_root
-    from zoo.evaluate.figures import class_table, summary
-    from zoo.export.evaluate import evaluate
-    from zoo.runs.find import find_any
+    from zoo.evaluation.figures import class_table, summary
+    from zoo.exporting.evaluate import evaluate
+    from zoo.records.find import find_any
 
     found = find_any(subject, runs_root(runs), note)
     metrics = evaluate(ctx.obj.catalogue(), found, split)

@@ -11,8 +11,8 @@ from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest, Report
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest, Report
 
 
 class Score(StrEnum):
@@ -82,8 +82,8 @@ def export_cli(
     from zoo.cli.output import note, print_json
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
-    from zoo.export.export import ExportSpec, export_run
-    from zoo.runs.find import find_run
+    from zoo.exporting.export import ExportSpec, export_run
+    from zoo.records.find import find_run
 
     formats = [
         name
@@ -126,7 +126,7 @@ def export_cli(
 def print_proof(artifact: Artifact, manifest: Manifest, report: Report) -> None:
     """Print what the proof found, verdict first."""
     from zoo.cli.output import megabytes, percent, print_table, stdout
-    from zoo.export.page.tried import resize_told
+    from zoo.exporting.page.tried import resize_told
 
     verdict = "accepted" if report.accepted else "REFUSED"
     low, high = report.drop_interval

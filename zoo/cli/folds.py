@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 
 def print_folds(run: Run, *, json: bool) -> None:
     """Print a fold a line, and what they come to; or all of `folds.json`."""
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.train.folds.result import SPLITS, read, table
+    from zoo.training.folds.result import SPLITS, read, table
 
     found = read(run)
     if json:

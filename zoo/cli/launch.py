@@ -17,7 +17,7 @@ from zoo.errors import EXIT_ERROR, OptionInvalid, TrainingFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.runs.config import TrainConfig
+    from zoo.records.config import TrainConfig
 
 
 def in_one_of_several() -> bool:
@@ -57,7 +57,7 @@ def launch(devices: int, path: Path, *, named: bool) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from zoo.train.machine.world import LAUNCHED
+    from zoo.training.machine.world import LAUNCHED
 
     # The processes tell of themselves; the launcher's own lines are for its developers.
     logging.disable(logging.ERROR)

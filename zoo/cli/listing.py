@@ -125,7 +125,7 @@ def _datasets(catalogue: Catalogue) -> list[Row]:
 
 def _runs(root: Path | None) -> list[Row]:
     from zoo.disk.home import runs_root
-    from zoo.runs.find import list_runs
+    from zoo.records.find import list_runs
 
     rows: list[Row] = []
     for run in list_runs(runs_root(root)):

@@ -34,8 +34,8 @@ def monitor_cli(
     from zoo.disk.files import write_text
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
-    from zoo.export.reference import read_reference
-    from zoo.runs.find import find_artifact
+    from zoo.exporting.reference import read_reference
+    from zoo.records.find import find_artifact
 
     found = find_artifact(artifact, runs_root(runs), note)
     manifest = found.manifest()

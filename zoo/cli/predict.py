@@ -27,8 +27,8 @@ def predict_cli(
     """
     from zoo.cli.output import note, print_json, print_table
     from zoo.disk.home import runs_root
-    from zoo.export.predict import predict_files
-    from zoo.runs.find import find_any
+    from zoo.exporting.predict import predict_files
+    from zoo.records.find import find_any
 
     found = find_any(using, runs_root(runs), note)
     answers = predict_files(ctx.obj.catalogue(), found, images, top=top)

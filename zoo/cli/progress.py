@@ -14,8 +14,8 @@ from rich.table import Column
 
 from zoo.cli.output import stderr
 from zoo.errors import Interrupted, Terminated
-from zoo.evaluate.figures import TITLES, figure, headline
-from zoo.train.watch import Watch
+from zoo.evaluation.figures import TITLES, figure, headline
+from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.progress import Task
     from rich.text import Text
 
-    from zoo.train.learn.loop import EpochResult
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.loop import EpochResult
+    from zoo.training.learn.state import TrainState
 
 REFRESH_SECONDS = 0.2
 WIDEST_BAR = 40

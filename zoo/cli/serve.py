@@ -84,7 +84,7 @@ def _path(artifact: str | None, runs: Path | None) -> Path:
     from zoo.deploy.bundle.verify import is_bundle
     from zoo.disk.home import runs_root
     from zoo.errors import ArtifactInvalid
-    from zoo.runs.find import find_artifact
+    from zoo.records.find import find_artifact
 
     if artifact and is_bundle(artifact):
         path = Path(artifact)

@@ -145,9 +145,9 @@ def _origin(plugin: Plugin) -> dict[str, Any]:
 
 def _run(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.disk.home import runs_root
-    from zoo.runs.artifact import list_artifacts
-    from zoo.runs.find import find_run
-    from zoo.train.folds.result import read
+    from zoo.records.artifact import list_artifacts
+    from zoo.records.find import find_run
+    from zoo.training.folds.result import read
 
     run = find_run(name or None, runs_root(runs))
     if run.folds_file.is_file():
@@ -160,7 +160,7 @@ def _run(name: str, runs: Path | None) -> dict[str, Any]:
 def _artifact(name: str, runs: Path | None) -> dict[str, Any]:
     from zoo.cli.output import note
     from zoo.disk.home import runs_root
-    from zoo.runs.find import find_artifact
+    from zoo.records.find import find_artifact
 
     artifact = find_artifact(name or None, runs_root(runs), note)
     page = {"page": str(artifact.page)} if artifact.page.is_file() else {}

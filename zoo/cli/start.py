@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.config import TrainConfig
-    from zoo.runs.layers import Resolved
-    from zoo.runs.run import Run
-    from zoo.train.machine.world import World
-    from zoo.train.watch import Watch
+    from zoo.records.config import TrainConfig
+    from zoo.records.layers import Resolved
+    from zoo.records.run import Run
+    from zoo.training.machine.world import World
+    from zoo.training.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,13 @@ class Order:
     def path(self, config: TrainConfig) -> Path:
         """Return the folder of a new run."""
         from zoo.catalogue.made.dataset import short_name
-        from zoo.runs.find import default_name
+        from zoo.records.find import default_name
 
         return self.root / (self.name or default_name(config.model, short_name(config.dataset)))
 
     def change(self, saved: TrainConfig) -> TrainConfig:
         """Return what a run goes on with."""
-        from zoo.runs.layers import changed_on_resume
+        from zoo.records.layers import changed_on_resume
 
         return changed_on_resume(saved, self.given)
 
@@ -52,7 +52,7 @@ class Order:
 def train(order: Order) -> Run | None:
     """Train in this process, perhaps beside others that were started with it; None in all but the first."""
     from zoo.cli.progress import TrainProgress
-    from zoo.train.machine.world import joined
+    from zoo.training.machine.world import joined
 
     with joined() as world:
         with TrainProgress(quiet=not world.first) as watch:
@@ -66,9 +66,9 @@ def train_on(devices: int, order: Order) -> None:
     Raises:
         Exit: at their end.
     """
-    from zoo.runs.find import find_unfinished
-    from zoo.train.machine.world import World
-    from zoo.train.session import check_names, refuse_taken
+    from zoo.records.find import find_unfinished
+    from zoo.training.machine.world import World
+    from zoo.training.session import check_names, refuse_taken
 
     if order.resume:
         run = find_unfinished(order.name, order.root)
@@ -83,9 +83,9 @@ def train_on(devices: int, order: Order) -> None:
 
 
 def _start(order: Order, watch: Watch, world: World) -> Run:
-    from zoo.runs.run import Run
-    from zoo.train.folds.work import start_folds
-    from zoo.train.session import start_run
+    from zoo.records.run import Run
+    from zoo.training.folds.work import start_folds
+    from zoo.training.session import start_run
 
     resolved = world.together(order.resolve)
     config = resolved.config
@@ -100,15 +100,15 @@ def _start(order: Order, watch: Watch, world: World) -> Run:
 
 
 def _resume(order: Order, watch: Watch, world: World) -> Run:
-    from zoo.runs.find import find_unfinished
-    from zoo.runs.run import Run
+    from zoo.records.find import find_unfinished
+    from zoo.records.run import Run
 
     return _go_on(Run(world.by_first(lambda: find_unfinished(order.name, order.root).path)), order, watch, world)
 
 
 def _go_on(run: Run, order: Order, watch: Watch, world: World) -> Run:
-    from zoo.train.folds.work import resume_folds
-    from zoo.train.session import resume_run
+    from zoo.training.folds.work import resume_folds
+    from zoo.training.session import resume_run
 
     go_on = resume_folds if world.by_first(lambda: run.holds_folds) else resume_run
     return go_on(order.catalogue, run, order.change, watch, world)
@@ -120,9 +120,9 @@ def _refuse_nameless(order: Order) -> None:
 
 
 def _saved(run: Run) -> TrainConfig:
-    from zoo.runs.config import TrainConfig
-    from zoo.train.checkpoint import About, read_checkpoint
-    from zoo.train.folds.work import read_plan
+    from zoo.records.config import TrainConfig
+    from zoo.training.checkpoint import About, read_checkpoint
+    from zoo.training.folds.work import read_plan
 
     if run.holds_folds:
         return read_plan(run).config

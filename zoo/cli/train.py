@@ -16,8 +16,8 @@ from zoo.disk.home import runs_root
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
-    from zoo.runs.run import Run
+    from zoo.records.layers import Resolved
+    from zoo.records.run import Run
 
 
 def train_cli(
@@ -209,7 +209,7 @@ def train_cli(
         raise typer.BadParameter("--no-pretrained and --weights exclude each other")
     catalogue = ctx.obj.catalogue()
 
-    from zoo.runs.layers import lasting, resolve_options
+    from zoo.records.layers import lasting, resolve_options
 
     order = Order(
         catalogue=catalogue,
@@ -229,8 +229,8 @@ def train_cli(
 
 def _print_options(catalogue: Catalogue, resolved: Resolved, devices: int, *, json: bool) -> None:
     from zoo.cli.output import print_json, print_table
-    from zoo.train.machine.world import World
-    from zoo.train.session import check_names
+    from zoo.training.machine.world import World
+    from zoo.training.session import check_names
 
     check_names(catalogue, resolved.config, World(size=devices))
     values = resolved.config.model_dump(mode="json")
@@ -244,7 +244,7 @@ def _print_options(catalogue: Catalogue, resolved: Resolved, devices: int, *, js
 
 def _print_run(run: Run, *, json: bool) -> None:
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.evaluate.figures import summary
+    from zoo.evaluation.figures import summary
 
     if run.holds_folds:
         print_folds(run, json=json)

@@ -15,7 +15,7 @@ from zoo.cli.options import Json, Runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zoo.runs.layers import Resolved
+    from zoo.records.layers import Resolved
     from zoo.tune.outcome import TuneResult
     from zoo.tune.plan import TunePlan
 
@@ -141,7 +141,7 @@ def _plan(asked: Asked) -> TunePlan:
     from zoo.catalogue import Catalogue
     from zoo.cli.progress import TrainProgress
     from zoo.errors import EnvironmentBroken, OptionInvalid
-    from zoo.runs.layers import resolve_options
+    from zoo.records.layers import resolve_options
     from zoo.tune.objective import parse_objectives
     from zoo.tune.plan import PRUNERS, TunePlan
     from zoo.tune.space import parse_search
@@ -204,7 +204,7 @@ def _help(asked: Asked) -> None:
     import sys
 
     from zoo.errors import ZooError
-    from zoo.train.watch import Watch
+    from zoo.training.watch import Watch
     from zoo.tune.study import open_study, work
 
     plan = dataclasses.replace(_plan(asked), make_watch=lambda: contextlib.nullcontext(Watch()))

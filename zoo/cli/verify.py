@@ -54,8 +54,8 @@ def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, 
     from zoo.cli.output import note, print_json, stdout
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
-    from zoo.export.reproof import verify_artifact
-    from zoo.runs.find import find_artifact
+    from zoo.exporting.reproof import verify_artifact
+    from zoo.records.find import find_artifact
     from zoo.runtime.processor import kind, saturates
 
     found = find_artifact(artifact, runs_root(runs), note)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from zoo.contracts.plugins import Dataset
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.run import Run
+    from zoo.records.artifact import Artifact
+    from zoo.records.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +54,8 @@ def zoo_backbone() -> torch.nn.Module:
 def zoo_run(zoo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A finished run of a small timm model on `zoo_pictures`; not to be changed."""
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import resolve
-    from zoo.train.session import start_run
+    from zoo.records.layers import resolve
+    from zoo.training.session import start_run
 
     options: dict[str, Any] = {
         "model": "test_resnet",
@@ -81,7 +81,7 @@ def zoo_run(zoo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def zoo_artifact(zoo_run: Run) -> Artifact:
     """Its fp32 ONNX artifact, accepted; not to be changed."""
     from zoo.catalogue import Catalogue
-    from zoo.export.export import ExportSpec, export_run
+    from zoo.exporting.export import ExportSpec, export_run
 
     artifact, _ = export_run(Catalogue.read(), zoo_run, ExportSpec(format="edgezoo/onnx", max_drop=100.0))
     return artifact

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.catalogue.installed import OURS
 from zoo.errors import OptionInvalid
-from zoo.export.export import ExportSpec, export_run
+from zoo.exporting.export import ExportSpec, export_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.run import Run
+    from zoo.records.run import Run
 
 
 EXPORTED = {"latency": "ms", "size": "MB"}

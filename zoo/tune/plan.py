@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import Interrupted
-from zoo.train.session import check_names
+from zoo.training.session import check_names
 from zoo.tune.space import Dimension, as_options
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.runs.layers import Resolved
-    from zoo.train.watch import Watch
+    from zoo.records.layers import Resolved
+    from zoo.training.watch import Watch
     from zoo.tune.objective import Objective
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from zoo.evaluate.page import page, table
+from zoo.evaluation.page import page, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from zoo.disk.files import write_text
 from zoo.errors import TrainingFailed
-from zoo.runs.run import Run
+from zoo.records.run import Run
 from zoo.tune.outcome import TrialRow, TuneResult
 from zoo.tune.report import render_report
 from zoo.tune.study import ERROR

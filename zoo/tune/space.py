@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo.errors import OptionInvalid
-from zoo.runs.config import TrainConfig
+from zoo.records.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from zoo.errors import Interrupted, TrainingFailed
-from zoo.train.session import start_run
-from zoo.train.watch import Watch
+from zoo.training.session import start_run
+from zoo.training.watch import Watch
 from zoo.tune.objective import figure_of, measure
 from zoo.tune.space import as_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.train.learn.loop import EpochResult
-    from zoo.train.learn.state import TrainState
+    from zoo.training.learn.loop import EpochResult
+    from zoo.training.learn.state import TrainState
     from zoo.tune.plan import TunePlan
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from zoo.data.checkup.findings import ERROR, REMARK, SEVERITIES, WARNING
 from zoo.data.decode import to_rgb
-from zoo.evaluate.page import page
+from zoo.evaluation.page import page
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Dataset

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.contracts.target import Target
-    from zoo.runs.manifest import Manifest
+    from zoo.records.manifest import Manifest
 
 RUNTIME = "onnxruntime-web"
 """`runtime` of the targets that get a page, and the package's name on npm."""

@@ -11,8 +11,8 @@ from zoo.runtime.session import SUFFIX
 
 if TYPE_CHECKING:
     from zoo.contracts.target import Target
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
 
 LOAD = """
 import json, sys

@@ -18,7 +18,7 @@ from zoo.deploy.bundle.sbom import SBOM, sbom
 from zoo.deploy.bundle.sign import SIGNATURE, signature
 from zoo.disk.files import sha256
 from zoo.errors import ArtifactInvalid, ProofFailed
-from zoo.runs.artifact import PAGE
+from zoo.records.artifact import PAGE
 from zoo.runtime.manifest import MANIFEST, RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.contracts.target import Target
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
 
 MOST_LETTERS = 40
 """Of a run's name in that of its bundle: a tar header has room for 100 in a path."""

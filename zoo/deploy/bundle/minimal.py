@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from zoo.contracts.precision import row_of
 from zoo.deploy.bundle.apart import run_apart
 from zoo.errors import OptionInvalid, ProofFailed, first_line
-from zoo.export.golden import replay
+from zoo.exporting.golden import replay
 from zoo.runtime.session import OnnxPredictor, write_ort
 
 if TYPE_CHECKING:
-    from zoo.runs.artifact import Artifact
-    from zoo.runs.manifest import Manifest
+    from zoo.records.artifact import Artifact
+    from zoo.records.manifest import Manifest
 
 MODEL = "model.ort"
 OPERATORS = "required_operators_and_types.config"

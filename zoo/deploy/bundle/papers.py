@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from zoo.contracts.target import Target
-    from zoo.runs.manifest import Manifest
+    from zoo.records.manifest import Manifest
 
 PACKAGES = {"numpy": "numpy>=1.22", "onnxruntime": "onnxruntime>=1.16", "Pillow": "Pillow>=9.1"}
 """What the runtime imports, by the name on PyPI, and from which version on it works."""

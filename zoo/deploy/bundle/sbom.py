@@ -12,7 +12,7 @@ from zoo.runtime.manifest import RUNTIME
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.runs.manifest import Manifest
+    from zoo.records.manifest import Manifest
 
 SBOM = "sbom.cdx.json"
 NAMESPACE = uuid.UUID("6f1c2f0e-7b39-5d0c-9f0e-3a4b5c6d7e8f")

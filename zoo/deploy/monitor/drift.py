@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import chi2, fisher_exact
 
 from zoo.errors import OptionInvalid
-from zoo.export.reference import CONFIDENCE
+from zoo.exporting.reference import CONFIDENCE
 from zoo.runtime.statistics import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.export.reference import Reference
+    from zoo.exporting.reference import Reference
 
 PSI_LIMIT = 0.2
 """From here on the field calls a shift large."""

@@ -6,8 +6,8 @@ import itertools
 from html import escape
 from typing import TYPE_CHECKING
 
-from zoo.evaluate.figures import percent
-from zoo.evaluate.page import Markup, page, table
+from zoo.evaluation.figures import percent
+from zoo.evaluation.page import Markup, page, table
 
 if TYPE_CHECKING:
     from zoo.deploy.monitor.drift import Drift, Shift

@@ -80,6 +80,6 @@ def load(path: Path, *, threads: int | None, registry: Path | None = None) -> Su
 def _by_plugin(file: Path, threads: int, registry: Path | None) -> Any:
     """Open a model file with the exporter that made it."""
     from zoo.catalogue import Catalogue
-    from zoo.runs.artifact import Artifact
+    from zoo.records.artifact import Artifact
 
     return Artifact(file.parent).open(Catalogue.read(registry), threads=threads)
