@@ -20,7 +20,8 @@ from zoo.exporting.compare import compare
 from zoo.exporting.export import ExportSpec, export_run
 from zoo.exporting.page.report import render_export
 from zoo.plugin import Attempt, Made, Score
-from zoo.records.artifact import Artifact, Golden
+from zoo.records.artifact import Artifact
+from zoo.records.golden import Golden
 from zoo.records.manifest import Latency, Manifest, Refusal, Report, Tensor
 from zoo.records.run import Run
 

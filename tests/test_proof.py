@@ -180,7 +180,8 @@ def test_a_missing_or_an_unknown_file_is_refused(catalogue: Catalogue, copied_ru
 def test_verify_exits_3_when_the_golden_answers_differ(
     cli: Callable[..., Answer], copied_run: Run, catalogue: Catalogue
 ) -> None:
-    from zoo.records.artifact import checksums, write_golden
+    from zoo.records.artifact import checksums
+    from zoo.records.golden import write_golden
 
     artifact = artifact_of(copied_run)
     golden = artifact.golden()

@@ -49,6 +49,14 @@ class TimmFamily:
         """Tell whether timm has this architecture, or had it under this name; a tag is checked by `create`."""
         return name.partition(".")[0] in self._names.architectures or name in self._names.renamed
 
+    def check(self, name: str, options: Mapping[str, Any]) -> None:
+        """Refuse what `create` would refuse of a name and its options, as far as timm's source tells.
+
+        Raises:
+            UnknownName, OptionInvalid: as for `create`.
+        """
+        _checked(self._current(name), options)
+
     def create(
         self,
         name: str,

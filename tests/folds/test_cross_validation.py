@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.records.config import TrainConfig
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved, TrainConfig
     from zoo.training.learn.state import TrainState
 
     from ..conftest import Answer

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import OptionInvalid
-from zoo.records.config import RESUME_MAY_CHANGE, ClipMode, Loss, TrainConfig
+from zoo.records.config import RESUME_MAY_CHANGE, TrainConfig
 from zoo.records.layers import Layer, changed_on_resume, file_layer, resolve
+from zoo.records.options import ClipMode, Loss
 
 from .junk import ANY_TEXT, TEXT, junk
 from .told import Refused, answer

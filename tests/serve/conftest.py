@@ -22,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from zoo.contracts.preprocess import Preprocess
-from zoo.records.artifact import Golden, checksums, write_golden, write_manifest
+from zoo.records.artifact import checksums, write_manifest
+from zoo.records.golden import Golden, write_golden
 from zoo.records.manifest import Latency, Manifest, Report, Tensor
 from zoo.runtime.session import OnnxPredictor
 

@@ -96,8 +96,9 @@ def _commands() -> Iterator[str]:
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
-    for parameter in command.params:
-        flags = " ".join([*parameter.opts, *parameter.secondary_opts])
+    # What they are is public, in which order they stand in the help is not.
+    flags_of = {" ".join([*p.opts, *p.secondary_opts]): p for p in command.params}
+    for flags, parameter in sorted(flags_of.items()):
         yield f"{name}: {flags} {parameter.param_type_name}{' (many)' if parameter.multiple else ''}"
     for word, sub in sorted(getattr(command, "commands", {}).items()):
         yield from _command(f"{name} {word}", sub)
@@ -111,7 +112,7 @@ def _files() -> Iterator[str]:
 
     for file, model in (("run.json", RunRecord), ("artifact.json", Manifest), ("artifact.json report", Report)):
         yield from (f"{file}: {field.alias or name}" for name, field in model.model_fields.items())
-    yield from (f"training option {name} = {field.default!r}" for name, field in TrainConfig.model_fields.items())
+    yield from sorted(f"training option {name} = {field.default!r}" for name, field in TrainConfig.model_fields.items())
     yield from (f"registry.toml [{field.name}]" for field in dataclasses.fields(Registry))
 
 

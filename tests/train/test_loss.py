@@ -16,7 +16,7 @@ from zoo.training.learn.task import make_task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.records.config import Loss
+    from zoo.records.options import Loss
 
     from ..conftest import Answer
 

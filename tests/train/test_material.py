@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
 
     from ..conftest import Answer
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from zoo.cli import progress
-from zoo.cli.progress import TrainProgress
+from zoo.training import progress
 from zoo.training.learn.loop import EpochResult
+from zoo.training.progress import TrainProgress
 
 from .rig import make_rig
 
@@ -48,7 +48,7 @@ def watching(
 ) -> tuple[TrainProgress, io.StringIO]:
     written = io.StringIO()
     console = Console(file=written, force_terminal=terminal, width=width, markup=False, highlight=False)
-    monkeypatch.setattr(progress, "stderr", lambda: console)
+    monkeypatch.setattr(progress, "console", lambda: console)
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 0.0)
     return TrainProgress(), written
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from zoo.records.config import USUAL_EPOCHS
 from zoo.records.layers import recipe_layers
+from zoo.records.options import USUAL_EPOCHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,7 @@ def test_tiny_is_what_the_stored_results_were_made_with(resolved: Callable[[str]
     ids=" ".join,
 )
 def test_a_model_gets_the_recipe_of_its_weights(cli: Callable[..., Answer], words: list[str], wanted: str) -> None:
+    Path("some.safetensors").touch()
     answer = cli("train", *words, "--dataset", "digits", "--dry-run", "--json")
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["epochs"]["origin"] == f"recipe {wanted}"

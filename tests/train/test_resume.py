@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
     from zoo.training.learn.loop import EpochResult
     from zoo.training.learn.state import TrainState
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo.catalogue.names import BackboneChoice, Catalogue
 
 __all__ = ["BackboneChoice", "Catalogue"]
+
+
+def opened(catalogue: Catalogue | str | Path | None) -> Catalogue:
+    """Return what names mean: as given, or with a registry.toml laid over ours, or as it is installed."""
+    from zoo.catalogue.names import Catalogue
+
+    if isinstance(catalogue, Catalogue):
+        return catalogue
+    return Catalogue.read(None if catalogue is None else Path(catalogue))
 
 
 def __getattr__(name: str) -> Any:

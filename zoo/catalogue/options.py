@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from zoo.errors import ContractBroken, OptionInvalid, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 OFFERED_BY_ZOO = frozenset({"pretrained", "weights", "image_size"})
 """Keywords that the core itself fills in; they are no options of the user's."""
@@ -92,13 +92,17 @@ def check(given: Mapping[str, Any], options: Mapping[str, Option], owner: str) -
     Raises:
         OptionInvalid: a name that `owner` does not have, or a value of another type.
     """
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-    checked = {}
+    checked: dict[str, Any] = {}
     for name, value in given.items():
         if name not in options:
-            raise OptionInvalid(f"{owner} has no option {name!r}; {_known(name, options)}")
+            raise OptionInvalid(unknown_option(owner, name, [*options]))
         option = options[name]
+        if option.type is str and isinstance(value, str):
+            checked[name] = value
+            continue
+        # Texts need no more, and pydantic takes a tenth of a second.
+        from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
         try:
             checked[name] = TypeAdapter(option.type).validate_python(_meant(option.type, value))
         except ValidationError as exc:
@@ -132,8 +136,8 @@ def parse_pairs(pairs: Iterable[str], flag: str) -> dict[str, str]:
     return parsed
 
 
-def _known(name: str, options: Mapping[str, Option]) -> str:
-    if not options:
-        return "it has none"
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"did you mean {close[0]}?" if close else f"it has {', '.join(options)}"
+def unknown_option(owner: str, name: str, known: Sequence[str]) -> str:
+    """Return what is said of an option that `owner` does not have."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
+    return f"{owner} has no option {name!r}; {hint}"

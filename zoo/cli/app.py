@@ -28,6 +28,7 @@ from zoo.cli import (
     tune,
     verify,
 )
+from zoo.cli.flags import GroupedCommand
 from zoo.cli.plain import PlainCommand, keep_text
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, Elsewhere, ZooError, first_line, lacks_memory
 
@@ -127,8 +128,8 @@ def main(
     ctx.obj = Globals(debug, Path(registry) if registry else None, installed_plugins())
 
 
-app.command("train")(train.train_cli)
-app.command("tune")(tune.tune_cli)
+app.command("train", cls=GroupedCommand)(train.train_cli)
+app.command("tune", cls=GroupedCommand)(tune.tune_cli)
 app.command("eval")(evaluate.eval_cli)
 app.command("export")(export.export_cli)
 app.command("verify")(verify.verify_cli)

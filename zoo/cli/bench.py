@@ -30,7 +30,8 @@ def bench_cli(
 
     Below stands what devices found, once their `artifact.json` was brought back (`--figures FILE`).
     """
-    from zoo.cli.output import megabytes, note, print_json, print_table
+    from zoo.cli.output import megabytes, print_json, print_table
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.exporting.bench import bench_artifacts
     from zoo.exporting.measured import bring_back

@@ -34,7 +34,8 @@ def bundle_cli(
     The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest. For a browser
     (`--target browser`) a page that runs the model is in it as well.
     """
-    from zoo.cli.output import note, print_json, print_table, stdout
+    from zoo.cli.output import print_json, print_table, stdout
+    from zoo.contracts.progress import note
     from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
     from zoo.disk.home import runs_root
     from zoo.records.find import find_artifact

@@ -14,10 +14,10 @@ Offer = list[tuple[str, str]]
 """What could stand there, and a word on it."""
 
 FLAGS = {
-    "dataset_option": ("dataset", "dataset"),
-    "augment_option": ("augmentation", "augment"),
-    "backbone_option": ("backbone", "model"),
-    "tracker_option": ("tracker", "tracker"),
+    "dataset_options": ("dataset", "dataset"),
+    "augment_options": ("augmentation", "augment"),
+    "backbone_options": ("backbone", "model"),
+    "tracker_options": ("tracker", "trackers"),
     "export_option": ("exporter", "format_"),
 }
 """Parameter that takes KEY=VALUE -> kind of plugin, and the parameter that names the plugin."""

@@ -95,11 +95,11 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar on stderr while it is a terminal; yield what moves it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from zoo.cli.output import stderr
+    from zoo.contracts.progress import console
 
-    console = stderr()
+    screen = console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
         task = bars.add_task("", total=None)
         last, shown_at = "", 0.0
 

@@ -20,7 +20,8 @@ def eval_cli(
     json: Json = False,
 ) -> None:
     """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label."""
-    from zoo.cli.output import note, print_json, print_table, stdout
+    from zoo.cli.output import print_json, print_table, stdout
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.evaluation.figures import class_table, summary
     from zoo.exporting.evaluate import evaluate

@@ -79,7 +79,8 @@ def export_cli(
     """Export a run and prove the file on the run's own validation images."""
     from zoo.catalogue.installed import OURS
     from zoo.catalogue.options import parse_pairs
-    from zoo.cli.output import note, print_json
+    from zoo.cli.output import print_json
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.exporting.export import ExportSpec, export_run

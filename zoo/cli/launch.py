@@ -18,11 +18,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.records.config import TrainConfig
+    from zoo.training.start import Order
 
 
-def in_one_of_several() -> bool:
-    """Tell whether torchrun, or we, started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+def train_on(devices: int, asked: Order) -> None:
+    """Train in several processes on this machine; what is wrong with the options is told before they start.
+
+    Raises:
+        Exit: at their end.
+    """
+    from zoo.records.find import find_unfinished, refuse_taken
+    from zoo.training.folds.work import saved_config
+    from zoo.training.machine.world import World
+    from zoo.training.session import check_names
+
+    if asked.resume:
+        run = find_unfinished(asked.name, asked.root)
+        path, config = run.path, asked.change(saved_config(run))
+    else:
+        config = asked.checked().resolve().config
+        path = asked.path(config)
+        check_names(asked.catalogue, config, World(size=devices))
+        refuse_taken(path)
+    check_devices(devices, config)
+    launch(devices, path, named=asked.name is not None)
 
 
 def check_devices(devices: int, config: TrainConfig) -> None:

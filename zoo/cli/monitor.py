@@ -28,7 +28,8 @@ def monitor_cli(
     Looked at are the predicted classes, their confidence, how many images are unknown, and brightness, contrast,
     saturation and sharpness of the images.
     """
-    from zoo.cli.output import note, print_json
+    from zoo.cli.output import print_json
+    from zoo.contracts.progress import note
     from zoo.deploy.monitor.drift import drift
     from zoo.deploy.monitor.page import render_drift
     from zoo.disk.files import write_text

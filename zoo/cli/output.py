@@ -6,12 +6,12 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from zoo.contracts.progress import console
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
-
-PIPE_WIDTH = 160
 
 
 def print_json(payload: Any) -> None:
@@ -37,18 +37,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 
 def stdout() -> Console:
-    """Return a console for results; user text is never taken for markup."""
-    return _console(sys.stdout)
-
-
-def stderr() -> Console:
-    """Return a console for progress and notes."""
-    return _console(sys.stderr)
-
-
-def note(text: str) -> None:
-    """Print one line of progress, on stderr."""
-    stderr().print(text, style="dim")
+    """Return a console for results."""
+    return console(sys.stdout)
 
 
 def percent(share: float) -> str:
@@ -59,12 +49,6 @@ def percent(share: float) -> str:
 def megabytes(size: int) -> str:
     """Write bytes as megabytes."""
     return f"{size / 1e6:.2f} MB"
-
-
-def _console(file: Any) -> Console:
-    from rich.console import Console
-
-    return Console(file=file, markup=False, highlight=False, width=None if file.isatty() else PIPE_WIDTH)
 
 
 def _cell(value: object) -> str:

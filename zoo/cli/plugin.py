@@ -57,7 +57,8 @@ def check_cli(
 ) -> None:
     """Run the contract against a plugin, each promise in turn, in a process of its own."""
     from zoo.catalogue.options import parse_pairs
-    from zoo.cli.output import note, print_json, print_table
+    from zoo.cli.output import print_json, print_table
+    from zoo.contracts.progress import note
     from zoo.errors import ProofFailed
     from zoo.testing.authoring.check import check_plugin
 

@@ -25,7 +25,8 @@ def predict_cli(
 
     A file exported with --unknown says "unknown" of an image that is like nothing it knows.
     """
-    from zoo.cli.output import note, print_json, print_table
+    from zoo.cli.output import print_json, print_table
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.exporting.predict import predict_files
     from zoo.records.find import find_any

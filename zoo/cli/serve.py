@@ -80,7 +80,7 @@ def check_extra() -> None:
 
 def _path(artifact: str | None, runs: Path | None) -> Path:
     """Return the folder or the link to look at, as it was named: a link may lead elsewhere tomorrow."""
-    from zoo.cli.output import note
+    from zoo.contracts.progress import note
     from zoo.deploy.bundle.verify import is_bundle
     from zoo.disk.home import runs_root
     from zoo.errors import ArtifactInvalid

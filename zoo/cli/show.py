@@ -158,7 +158,7 @@ def _run(name: str, runs: Path | None) -> dict[str, Any]:
 
 
 def _artifact(name: str, runs: Path | None) -> dict[str, Any]:
-    from zoo.cli.output import note
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.records.find import find_artifact
 

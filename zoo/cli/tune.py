@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.cli.completion import names
-from zoo.cli.options import Json, Runs
+from zoo.cli.flags import with_training_flags
+from zoo.cli.options import RUN, SEARCH, Config, Json, Recipe, Runs, Set
+from zoo.records.rows import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
     from zoo.tune.outcome import TuneResult
     from zoo.tune.plan import TunePlan
 
@@ -41,63 +43,80 @@ class Asked:
     seed: int
 
 
+@with_training_flags
 def tune_cli(
     ctx: typer.Context,
+    given: dict[str, Any],
     model: Annotated[str, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))],
     dataset: Annotated[
         str,
-        typer.Option(help="A dataset's name, or a folder with a sub-folder a class.", autocompletion=names("dataset")),
+        typer.Option(
+            help="A dataset's name, or a folder with a sub-folder a class.",
+            autocompletion=names("dataset"),
+            rich_help_panel=Group.data.value,
+        ),
     ],
     search: Annotated[
         list[str] | None,
-        typer.Option(help="OPTION=LOW..HIGH, with :log or without, or OPTION=A,B,C: any training option."),
+        typer.Option(
+            metavar="OPTION=WHERE",
+            help="OPTION=LOW..HIGH, with :log or without, or OPTION=A,B,C: any training option.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many; the same command goes on until they are done.")] = 20,
+    trials: Annotated[
+        int,
+        typer.Option(min=1, help="How many; the same command goes on until they are done.", rich_help_panel=SEARCH),
+    ] = 20,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="val_top1, val_loss or another figure; latency (ms) or size (MB) of the exported fp32 ONNX."),
+        typer.Option(
+            metavar="FIGURE",
+            help="val_top1, val_loss or another figure; latency (ms) or size (MB) of the exported fp32 ONNX.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     pruner: Annotated[
-        str, typer.Option(help="Who stops trials that fall behind: median, hyperband, none; auto is median.")
+        str,
+        typer.Option(
+            help="Who stops trials that fall behind: median, hyperband, none; auto is median.", rich_help_panel=SEARCH
+        ),
     ] = "auto",
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Trials at the same time, each in a process.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="Trials at the same time, each in a process.", rich_help_panel=SEARCH),
+    ] = 1,
     storage: Annotated[
-        str, typer.Option(help="A SQLite file or a database's address, for many machines [default: in the folder].")
+        str,
+        typer.Option(
+            help="A SQLite file or a database's address, for many machines [default: in the folder].",
+            rich_help_panel=SEARCH,
+        ),
     ] = "",
-    name: Annotated[str | None, typer.Option(help="The study's name [default: MODEL-DATASET].")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the search, and of every trial's run.", rich_help_panel=SEARCH)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The study's name [default: MODEL-DATASET].", rich_help_panel=RUN)
+    ] = None,
     runs: Runs = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images, in each trial.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels of the input [default: the backbone's].")] = None,
-    batch_size: Annotated[str | None, typer.Option(metavar="N|auto", help="Images a step.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe to begin from.", autocompletion=names("recipe"))] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of training options.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: any training option.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search, and of every trial's run.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
-    no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="Start from random weights.")] = False,
-    dataset_option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the dataset.")] = None,
+    recipe: Recipe = None,
+    config: Config = None,
+    set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Search training options: each trial is a run, and the best becomes a recipe for `zoo train --recipe`."""
+    """Search training options: each trial is a run, and the best becomes a recipe for `zoo train --recipe`.
+
+    What is not searched is the same in all trials, and said as for `zoo train`.
+    """
     from zoo.catalogue.options import parse_pairs
     from zoo.disk.home import runs_root
 
-    given = {
-        "model": model,
-        "dataset": dataset,
-        "epochs": epochs,
-        "image_size": image_size,
-        "batch_size": batch_size,
-        "seed": seed,
-        "device": device,
-        "pretrained": False if no_pretrained else None,
-        "dataset_options": parse_pairs(dataset_option or [], "--dataset-option") or None,
-        **parse_pairs(set_ or [], "--set"),
-    }
+    same = {"model": model, "dataset": dataset, **given, **parse_pairs(set_ or [], "--set")}
     asked = Asked(
         registry=ctx.obj.registry,
         folder=runs_root(runs) / f"tune-{name or _default_name(model, dataset)}",
-        given={key: value for key, value in given.items() if value is not None},
+        given=same if seed is None else {**same, "seed": seed},
         recipe=recipe,
         config=config,
         search=tuple(search or ()),
@@ -121,7 +140,7 @@ def _default_name(model: str, dataset: str) -> str:
 
 
 def _tune(asked: Asked) -> TuneResult:
-    from zoo.cli.output import note
+    from zoo.contracts.progress import note
 
     plan = _plan(asked)
     plan.check()
@@ -139,9 +158,9 @@ def _plan(asked: Asked) -> TunePlan:
     import os
 
     from zoo.catalogue import Catalogue
-    from zoo.cli.progress import TrainProgress
     from zoo.errors import EnvironmentBroken, OptionInvalid
     from zoo.records.layers import resolve_options
+    from zoo.training.progress import TrainProgress
     from zoo.tune.objective import parse_objectives
     from zoo.tune.plan import PRUNERS, TunePlan
     from zoo.tune.space import parse_search

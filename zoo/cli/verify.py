@@ -51,7 +51,8 @@ def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
 
 def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, runs: Path | None, json: bool) -> None:
     from zoo.cli.export import print_proof
-    from zoo.cli.output import note, print_json, stdout
+    from zoo.cli.output import print_json, stdout
+    from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
     from zoo.errors import ProofFailed
     from zoo.exporting.reproof import verify_artifact

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union, runtime_checkable
 
 from zoo.contracts import precision
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from zoo.contracts.preprocess import Preprocess
     from zoo.contracts.target import Target
     from zoo.contracts.unknown import Unknown
 
-Image = Path | bytes | np.ndarray
+Image = Union[Path, bytes, "np.ndarray"]
 """An image file, an encoded image, or RGB uint8 [H, W, 3]."""
 
-Predictor = Callable[[np.ndarray], np.ndarray]
+Predictor = Callable[["np.ndarray"], "np.ndarray"]
 """Raw pixels, uint8 [N, H, W, 3] RGB, to probabilities, float32 [N, classes]."""
 
 PRECISIONS = tuple(precision.PRECISIONS)

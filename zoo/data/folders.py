@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from zoo.contracts.plugins import Split
 from zoo.errors import DatasetInvalid
 
@@ -33,6 +31,8 @@ def image_folder(path: Path) -> tuple[tuple[str, ...], Split]:
             raise DatasetInvalid(
                 f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); add some or remove it"
             )
+    import numpy as np
+
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), [len(f) for f in files])
     return tuple(p.name for p in folders), Split(
         images=[f for found_files in files for f in found_files], labels=labels

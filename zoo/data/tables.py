@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from zoo.contracts.plugins import Dataset, Split
 from zoo.data.folders import IMAGE_SUFFIXES
 from zoo.errors import DatasetInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import numpy as np
 
 
 DELIMITERS = (",", ";", "\t")
@@ -69,7 +69,9 @@ class _Labels:
     def held(self, rows: list[int]) -> set[int]:
         """Return the classes that these rows hold."""
         values = self.values[rows]
-        return set((np.flatnonzero(values.any(0)) if values.ndim == 2 else np.unique(values)).tolist())
+        if values.ndim == 1:
+            return set(values.tolist())
+        return {place for row in values.tolist() for place, held in enumerate(row) if held}
 
 
 def csv_dataset(
@@ -213,6 +215,8 @@ def _labels(table: _Table, label: str, names: list[str], separator: str) -> _Lab
     for line, cell in column:
         if not cell:
             raise _wrong(table.file, line, f"has an empty {label!r}; write the image's class or remove the line")
+    import numpy as np
+
     if not separator:
         classes = sorted({cell for _, cell in column})
         index = {name: number for number, name in enumerate(classes)}
@@ -231,7 +235,10 @@ def _columns(table: _Table, names: list[str], separator: str) -> _Labels:
         raise DatasetInvalid(
             f"separator={separator!r} is for one label column, {len(names)} were named: {_listed(names)}; leave one out"
         )
-    return _Labels(tuple(names), np.stack([_marks(table, name) for name in names], axis=1))
+    marks = [_marks(table, name) for name in names]
+    import numpy as np
+
+    return _Labels(tuple(names), np.array(marks, np.uint8).T)
 
 
 def _parts(file: Path, line: int, cell: str, separator: str) -> list[str]:
@@ -241,12 +248,12 @@ def _parts(file: Path, line: int, cell: str, separator: str) -> list[str]:
     return parts
 
 
-def _marks(table: _Table, name: str) -> np.ndarray:
+def _marks(table: _Table, name: str) -> list[bool]:
     column = [(line, cell.strip()) for line, cell in table.column(name)]
     for line, cell in column:
         if cell not in ("0", "1"):
             raise _wrong(table.file, line, f"has {cell!r} in column {name!r}; write 0 or 1")
-    return np.array([cell == "1" for _, cell in column], dtype=np.uint8)
+    return [cell == "1" for _, cell in column]
 
 
 def _splits(table: _Table, split: str) -> list[str]:
@@ -271,7 +278,7 @@ def _without_repeats(file: Path, paths: list[tuple[int, str]], values: np.ndarra
         before = first.setdefault(path, row)
         if before == row:
             continue
-        if not np.array_equal(values[row], values[before]):
+        if (values[row] != values[before]).any():
             raise _wrong(
                 file,
                 line,

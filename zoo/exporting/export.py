@@ -17,7 +17,8 @@ from zoo.exporting.limits import Budget
 from zoo.exporting.page.report import render_export
 from zoo.exporting.proof import prove
 from zoo.exporting.reference import write_reference
-from zoo.records.artifact import PAGE, REJECTED, Artifact, checksums, write_golden, write_manifest
+from zoo.records.artifact import PAGE, REJECTED, Artifact, checksums, write_manifest
+from zoo.records.golden import write_golden
 from zoo.records.manifest import Manifest, Refusal, Tensor
 from zoo.records.record import now
 from zoo.records.trained import load_trained

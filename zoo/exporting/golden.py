@@ -12,7 +12,7 @@ from zoo.data.decode import to_rgb
 from zoo.exporting.compare import agree
 from zoo.exporting.guarded import Guarded
 from zoo.records.answers import eager
-from zoo.records.artifact import Golden
+from zoo.records.golden import Golden
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.contracts.plugins import Predictor
-    from zoo.records.artifact import Golden
+    from zoo.records.golden import Golden
     from zoo.records.trained import Trained
 
 SPLIT = "val"

@@ -6,44 +6,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from zoo.catalogue.made.exporter import make_exporter
-from zoo.disk.files import sha256, write_atomic, write_json
+from zoo.disk.files import sha256, write_json
 from zoo.errors import ArtifactInvalid
-from zoo.records.manifest import (
-    SCHEMA,
-    Manifest,
-)
-from zoo.runtime.golden import GOLDEN
 from zoo.runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Predictor
+    from zoo.records.golden import Golden
+    from zoo.records.manifest import Manifest
 
 
 REJECTED = ".rejected"
 PAGE = "report.html"
-
-
-class Golden(BaseModel):
-    """A few validation images as the graph takes them, and what two runtimes answered.
-
-    For a file that resizes they are of a size that is not the model's.
-    """
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
-
-    images: np.ndarray
-    """uint8 [n, H, W, 3]."""
-    labels: np.ndarray
-    """int64 [n], or uint8 [n, C] if multi-label."""
-    reference: np.ndarray
-    """float32 [n, C]: eager fp32."""
-    artifact: np.ndarray
-    """float32 [n, C]: the model file in its own runtime."""
 
 
 class Artifact:
@@ -71,6 +47,10 @@ class Artifact:
         file = self.path / MANIFEST
         if not file.is_file():
             raise ArtifactInvalid(f"{self.path} holds no finished artifact (no {MANIFEST}); make one with `zoo export`")
+        from pydantic import ValidationError
+
+        from zoo.records.manifest import SCHEMA, Manifest
+
         try:
             manifest = Manifest.model_validate(json.loads(file.read_text()))
         except (OSError, ValueError, RecursionError) as exc:
@@ -111,16 +91,9 @@ class Artifact:
         Raises:
             ArtifactInvalid: missing or damaged.
         """
-        try:
-            with np.load(self.path / GOLDEN, allow_pickle=False) as arrays:
-                return Golden(**{name: arrays[name] for name in Golden.model_fields})
-        except (OSError, ValueError, KeyError) as exc:
-            raise ArtifactInvalid(f"{self.path / GOLDEN} is damaged: {exc}; export again") from exc
+        from zoo.records.golden import read_golden
 
-
-def write_golden(folder: Path, golden: Golden) -> None:
-    """Write `golden.npz`."""
-    write_atomic(folder / GOLDEN, lambda file: np.savez_compressed(file, **golden.model_dump()))
+        return read_golden(self.path)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

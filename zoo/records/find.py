@@ -121,6 +121,14 @@ def find_unfinished(name: str | None, root: Path) -> Run:
     return max(unfinished, key=lambda pair: pair[0])[1]
 
 
+def refuse_taken(path: Path) -> None:
+    """Raise RunInvalid if a run's folder holds something already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunInvalid(
+            f"{path} already exists; choose another --name, or go on with `zoo train --resume --name {Run(path).name}`"
+        )
+
+
 def default_name(model: str, dataset: str) -> str:
     """Return MODEL-DATASET-TIME, with nothing that a folder's name could not hold."""
     stamp = datetime.now(UTC).astimezone().strftime("%Y%m%d-%H%M%S")

@@ -7,34 +7,26 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from zoo.catalogue.made.augmentation import lasting_file
 from zoo.catalogue.made.dataset import lasting_name, lasting_options
 from zoo.disk.home import runs_root
 from zoo.errors import OptionInvalid, RunInvalid, UnknownName, shown
-from zoo.records.config import BALANCED, RESUME_MAY_CHANGE, TrainConfig
 from zoo.records.find import find_run
+from zoo.records.options import BALANCED, training_options
 from zoo.records.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pydantic import ValidationError
+
     from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.catalogue.registry import Registry
+    from zoo.records.config import Resolved, TrainConfig
 
 
 Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""
-
-
-class Resolved(BaseModel):
-    """A configuration, and for each value the layer that set it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    config: TrainConfig
-    origins: dict[str, str]
 
 
 def resolve(layers: Sequence[Layer]) -> Resolved:
@@ -44,9 +36,11 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         OptionInvalid: an unknown option, a wrong type or a value out of range; the layer is named.
     """
     merged: dict[str, Any] = {}
-    origins = dict.fromkeys(TrainConfig.model_fields, "default")
+    origins = dict.fromkeys(training_options(), "default")
     for origin, values in layers:
         for key, value in values.items():
+            if key not in origins:
+                raise OptionInvalid(unknown_option(key, f" (from {origin})"))
             below = merged.get(key, {})
             if isinstance(value, dict) and not isinstance(below, dict):
                 raise OptionInvalid(
@@ -54,6 +48,11 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
                 )
             merged[key] = {**below, **value} if isinstance(value, dict) else value
             origins[key] = origin
+    # Whatever is wrong with a name or a file is told before pydantic is loaded.
+    from pydantic import ValidationError
+
+    from zoo.records.config import Resolved, TrainConfig
+
     try:
         return Resolved(config=TrainConfig(**merged), origins=origins)
     except ValidationError as exc:
@@ -114,8 +113,10 @@ def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConf
     Raises:
         OptionInvalid: an option that differs and may not change; all of them are named.
     """
+    from zoo.records.config import RESUME_MAY_CHANGE
+
     asked = resolve([("saved run", saved.model_dump()), ("command line", dict(given))]).config
-    differing = [name for name in TrainConfig.model_fields if getattr(asked, name) != getattr(saved, name)]
+    differing = [name for name in training_options() if getattr(asked, name) != getattr(saved, name)]
     refused = [name for name in differing if name not in RESUME_MAY_CHANGE]
     if refused:
         was = ", ".join(f"{name} was {getattr(saved, name)!r}, now {getattr(asked, name)!r}" for name in refused)
@@ -125,15 +126,18 @@ def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConf
     return asked
 
 
+def unknown_option(name: str, where: str = "") -> str:
+    """Return what is said of an option that does not exist."""
+    close = difflib.get_close_matches(name, training_options(), n=1)
+    hint = f"did you mean {close[0]}?" if close else "`zoo train --help` lists them"
+    return f"no training option is named {name!r}{where}; {hint}"
+
+
 def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
     error = exc.errors()[0]
     # A name that is no UTF-8 has no place.
     key = str(error["loc"][0]) if error["loc"] else "with a name that is no text"
     where = f" (from {origins[key]})" if key in origins else ""
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
-        hint = f"did you mean {close[0]}?" if close else "`zoo train --help` lists them"
-        return f"no training option is named {key!r}{where}; {hint}"
     if error["type"] == "missing":
         return f"training needs a {key}; for example `zoo train tiny --dataset digits`"
     message = error["msg"][0].lower() + error["msg"][1:]
@@ -250,6 +254,8 @@ def lasting_teacher(asked: str, root: Path) -> str:
 
 def config_of(run: Run) -> TrainConfig:
     """Return the options of a finished run; raise RunInvalid if they are none that zoo knows."""
+    from zoo.records.config import TrainConfig
+
     try:
         return TrainConfig.model_validate(run.record().config)
     except ValueError as exc:

@@ -7,15 +7,14 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from zoo.disk.files import write_json, write_text
 from zoo.errors import EnvironmentBroken, RunInvalid
-from zoo.records.record import SCHEMA, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from zoo.records.record import RunRecord
 
 
 FOLD = re.compile(r"fold-[1-9]\d*")
@@ -79,6 +78,10 @@ class Run:
         """
         if not self.finished:
             raise RunInvalid(self._why_unfinished())
+        from pydantic import ValidationError
+
+        from zoo.records.record import SCHEMA, RunRecord
+
         try:
             record = RunRecord.model_validate(json.loads(self.record_file.read_text()))
         except (OSError, ValueError, RecursionError) as exc:

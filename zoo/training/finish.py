@@ -20,7 +20,7 @@ from zoo.training.allowed import licenses_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
     from zoo.records.run import Run
     from zoo.training.learn.state import TrainState
     from zoo.training.parts import Parts

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zoo.catalogue import Catalogue
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
     from zoo.records.run import Run
     from zoo.training.learn.plan import Plan
     from zoo.training.learn.state import TrainState

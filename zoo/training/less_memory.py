@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import TrainingFailed, first_line, lacks_memory
-from zoo.records.layers import Resolved
+from zoo.records.config import Resolved
 
 if TYPE_CHECKING:
     from zoo.records.run import Run

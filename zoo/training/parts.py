@@ -25,6 +25,7 @@ from zoo.training.parent import check_parent_classes, parent_facts
 if TYPE_CHECKING:
     from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.catalogue.installed import Plugin
+    from zoo.contracts.plugins import Dataset
     from zoo.contracts.preprocess import Preprocess
     from zoo.data.prepared import PreparedData
     from zoo.records.config import TrainConfig
@@ -93,8 +94,10 @@ class Parts:
         return {kind: plugin.distribution for kind, plugin in self.plugins.by_kind.items()}
 
 
-def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch) -> Parts:
-    """Find everything; nothing of the run's own is written.
+def find_parts(
+    catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch: Watch, dataset: Dataset | None = None
+) -> Parts:
+    """Find everything, but the dataset where it was opened already; nothing of the run's own is written.
 
     Raises:
         ZooError: whatever is wrong with the names, options, data or machine.
@@ -103,7 +106,7 @@ def find_parts(catalogue: Catalogue, config: TrainConfig, chosen: Chosen, watch:
     plugins = find_plugins(catalogue, config)
     refuse_before_download(catalogue, config, plugins.backbone, plugins.dataset)
     teacher = find_teacher(catalogue, config, chosen.device)
-    dataset = open_dataset(catalogue, config.dataset, config.dataset_options)
+    dataset = dataset or open_dataset(catalogue, config.dataset, config.dataset_options)
     if dataset.license:
         refuse_license(f"dataset {config.dataset!r}", dataset.license, config.license_allow)
     check_weights(config.class_weights, dataset.classes)

@@ -11,11 +11,10 @@ from zoo.errors import (
     CheckpointInvalid,
     DatasetInvalid,
     OptionInvalid,
-    RunInvalid,
     first_line,
 )
-from zoo.records.config import RESUME_MAY_CHANGE, TrainConfig
-from zoo.records.layers import Resolved
+from zoo.records.config import RESUME_MAY_CHANGE, Resolved, TrainConfig
+from zoo.records.find import refuse_taken
 from zoo.records.run import Run
 from zoo.records.versions import changed_versions
 from zoo.training.assemble import set_up
@@ -39,10 +38,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Dataset
 
 
 def start_run(
-    catalogue: Catalogue, resolved: Resolved, path: Path, watch: Watch | None = None, world: World = ALONE
+    catalogue: Catalogue,
+    resolved: Resolved,
+    path: Path,
+    watch: Watch | None = None,
+    world: World = ALONE,
+    *,
+    dataset: Dataset | None = None,
 ) -> Run:
     """Train a new run in the folder `path`.
 
@@ -52,6 +58,7 @@ def start_run(
         path: Of the run, the same in all processes; only the first one reads and writes it.
         watch: Hears of it.
         world: The processes that train it together, each of which calls this.
+        dataset: What the options name, where it was opened already.
 
     Raises:
         RunInvalid: `path` already holds something.
@@ -63,7 +70,7 @@ def start_run(
     with peers_watched(world, how_to_go_on(Run(path), world)):
         world.together(lambda: check_names(catalogue, config, world))
         world.by_first(lambda: refuse_taken(path))
-        parts = world.in_turn(lambda: find_parts(catalogue, config, choose(config, world), watch))
+        parts = world.in_turn(lambda: find_parts(catalogue, config, choose(config, world), watch, dataset))
         parts = _shared(parts, config, world)
         chosen = world.by_first(lambda: settle(parts, config, watch.note))
         images = world.together(lambda: share_of_batch(world, chosen.batch_size, pairs=mixes(config)))
@@ -145,14 +152,6 @@ def _resumed(
 def _refuse_other_data(parts: Parts, fingerprint: str, run: Run) -> None:
     if parts.data.fingerprint != fingerprint:
         raise DatasetInvalid(f"the dataset has changed since {run.path} began; restore it, or train anew")
-
-
-def refuse_taken(path: Path) -> None:
-    """Raise RunInvalid if a run's folder holds something already."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunInvalid(
-            f"{path} already exists; choose another --name, or go on with `zoo train --resume --name {Run(path).name}`"
-        )
 
 
 def _refuse_missing(path: Path) -> None:

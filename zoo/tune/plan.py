@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.catalogue import Catalogue
-    from zoo.records.layers import Resolved
+    from zoo.records.config import Resolved
     from zoo.training.watch import Watch
     from zoo.tune.objective import Objective
 

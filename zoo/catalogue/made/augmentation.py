@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zoo.catalogue.calling import blaming, guest
 from zoo.catalogue.installed import OURS
 from zoo.catalogue.options import check, options_of
@@ -18,6 +16,8 @@ from zoo.errors import ContractBroken
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+
+    import numpy as np
 
     from zoo.catalogue import Catalogue
     from zoo.catalogue.installed import Plugin
@@ -44,6 +44,8 @@ class _Guarded:
         return self._checked(result)
 
     def _checked(self, result: object) -> dict[str, np.ndarray]:
+        import numpy as np
+
         pixels = result.get("image") if isinstance(result, Mapping) else None
         if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == self._shape:
             return {"image": pixels}

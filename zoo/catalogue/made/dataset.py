@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from zoo.catalogue.calling import blaming, failed, guest
 from zoo.catalogue.installed import OURS
 from zoo.catalogue.options import check, options_of
@@ -54,6 +52,8 @@ class GuestImages(Sequence["Image"]):
         place = range(self._count)[index]
         with blaming(self._plugin, f"at image {place} of {self._split}"):
             image = self._images[place]
+        import numpy as np
+
         if not isinstance(image, Path | bytes | np.ndarray):
             raise ContractBroken(
                 f"{failed(self._plugin, f'at image {place} of {self._split}')}: it gives a {type(image).__name__}, "
@@ -68,6 +68,18 @@ class GuestImages(Sequence["Image"]):
         return getattr(guest(self._plugin, self._images), name)
 
 
+def plugin_of(catalogue: Catalogue, name: str) -> Plugin:
+    """Return the plugin behind `--dataset NAME|DIR`; nothing of it is imported.
+
+    Raises:
+        UnknownName, DuplicateName: as the catalogue tells.
+    """
+    if _is_path(catalogue, name):
+        return catalogue.find("dataset", FOLDER_PLUGIN)
+    entry = catalogue.registry.datasets.get(name)
+    return catalogue.find("dataset", entry.plugin if entry and entry.plugin else name)
+
+
 def locate(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> tuple[Plugin, dict[str, Any]]:
     """Find the plugin behind `--dataset NAME|DIR` and check its options, without preparing anything.
 
@@ -77,9 +89,8 @@ def locate(catalogue: Catalogue, name: str, options: Mapping[str, Any]) -> tuple
     entry = catalogue.registry.datasets.get(name)
     given = {**(entry.options if entry else {}), **options}
     if _is_path(catalogue, name):
-        plugin, given = catalogue.find("dataset", FOLDER_PLUGIN), {"path": name, **given}
-    else:
-        plugin = catalogue.find("dataset", entry.plugin if entry and entry.plugin else name)
+        given = {"path": name, **given}
+    plugin = plugin_of(catalogue, name)
     return plugin, check(given, options_of(catalogue.load(plugin)), f"dataset {name!r}")
 
 
@@ -166,6 +177,8 @@ def _checked(dataset: object, owner: str) -> Dataset:
 
 
 def _check_split(split: Split, where: str, classes: int, *, multi_label: bool) -> None:
+    import numpy as np
+
     labels = split.labels
     wanted = (np.uint8, (len(split), classes)) if multi_label else (np.int64, (len(split),))
     if not isinstance(labels, np.ndarray) or labels.dtype != wanted[0] or labels.shape != wanted[1]:

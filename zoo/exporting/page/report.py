@@ -19,7 +19,7 @@ from zoo.records.artifact import PAGE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from zoo.records.artifact import Golden
+    from zoo.records.golden import Golden
     from zoo.records.manifest import ClassChange, Manifest, Report
 
 GOLDEN_SHOWN = 6

@@ -11,14 +11,15 @@ from pydantic import ValidationError
 
 from zoo.disk.files import write_json
 from zoo.errors import Interrupted, OptionInvalid, RunInvalid
-from zoo.records.config import TrainConfig
-from zoo.records.layers import Resolved
+from zoo.records.config import Resolved, TrainConfig
+from zoo.records.find import refuse_taken
 from zoo.records.run import Run
+from zoo.training.checkpoint import About, read_checkpoint
 from zoo.training.folds.result import conclude
 from zoo.training.job import how_to_go_on, locked
 from zoo.training.less_memory import ORIGIN
 from zoo.training.machine.world import ALONE, World, peers_watched
-from zoo.training.session import check_names, refuse_taken, resume_run, start_run
+from zoo.training.session import check_names, resume_run, start_run
 from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
@@ -213,3 +214,10 @@ def _begun(run: Run, resolved: Resolved) -> Iterator[None]:
         with contextlib.suppress(OSError):
             run.path.rmdir()
         raise
+
+
+def saved_config(run: Run) -> TrainConfig:
+    """Return the options that an unfinished run, or one of several folds, began with."""
+    if run.holds_folds:
+        return read_plan(run).config
+    return TrainConfig.model_validate(About.of(read_checkpoint(run)).config)

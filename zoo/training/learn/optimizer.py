@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OptionInvalid, first_line
+from zoo.training.learn.optimizer_names import unknown_optimizer
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +29,7 @@ def check_optimizer(config: TrainConfig) -> None:
 
     known = [str(found) for found in list_optimizers()]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "common ones are adamw, sgd, adam, rmsprop and lion"
-        raise OptionInvalid(f"timm knows no optimizer {name!r}; {hint}")
+        raise OptionInvalid(unknown_optimizer(name, known))
     info = get_optimizer_info(name)
     if info.second_order:
         raise OptionInvalid(f"--optimizer {name} needs second derivatives, which are not computed here; try adamw")

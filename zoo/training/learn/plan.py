@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from zoo.contracts.preprocess import Preprocess
-    from zoo.records.config import ClipMode, TrainConfig
+    from zoo.records.config import TrainConfig
+    from zoo.records.options import ClipMode
     from zoo.training.learn.distill import Distillation
     from zoo.training.learn.mix import Mixer
     from zoo.training.learn.schedule import Schedule

@@ -16,7 +16,7 @@ from zoo.training.learn.loss import BINARY, OneHot, TowardsHalf
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.records.config import Loss
+    from zoo.records.options import Loss
 
 LOSS = "loss"
 """The figure of which less is better."""

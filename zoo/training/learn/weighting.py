@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import OptionInvalid
-from zoo.records.config import BALANCED
+from zoo.records.options import BALANCED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

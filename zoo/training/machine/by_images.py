@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from zoo.records.config import USUAL_EPOCHS
+from zoo.records.options import USUAL_EPOCHS
 
 if TYPE_CHECKING:
     from zoo.records.config import TrainConfig

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from zoo.cli.output import stderr
+from zoo.contracts.progress import console, noting
 from zoo.errors import Interrupted, Terminated
 from zoo.evaluation.figures import TITLES, figure, headline
 from zoo.training.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from rich.console import Console
     from rich.progress import Task
     from rich.text import Text
 
+    from zoo.contracts.progress import Progress as Told
     from zoo.training.learn.loop import EpochResult
     from zoo.training.learn.state import TrainState
 
@@ -38,7 +43,30 @@ class _TimeLeft(TimeRemainingColumn):
         return super().render(task).append(" left")
 
 
-class TrainProgress(Watch):
+class Lines(Watch):
+    """Tells each note and each epoch as a line of text."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def note(self, text: str) -> None:
+        """Tell one line."""
+        self._tell(text)
+
+    def begin(self, state: TrainState, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
+        """Take note of how many epochs there will be."""
+        self._epochs = epochs
+
+    def epoch(self, result: EpochResult) -> None:
+        """Tell the line of an epoch."""
+        self._tell(
+            f"epoch {result.epoch:>3}/{self._epochs}"
+            f"  train {_figures(result.train)}  val {_figures(result.val)}{' *' if result.best else '  '}"
+            f"  {result.images_per_second:.0f} images/s"
+        )
+
+
+class TrainProgress(Lines):
     """Shows a run as it goes, on stderr, and turns SIGINT and SIGTERM into a stop between two steps.
 
     A second signal is not held back: it interrupts at once, and the last saved state still stands.
@@ -46,8 +74,9 @@ class TrainProgress(Watch):
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Take whether another process of the run shows it already."""
-        self._console = stderr()
+        self._console = console()
         self._console.quiet = quiet
+        super().__init__(self._console.print)
         self._signal = 0
         self._handlers: dict[signal.Signals, Any] = {}
         self._next_refresh = 0.0
@@ -66,10 +95,6 @@ class TrainProgress(Watch):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def note(self, text: str) -> None:
-        """Print one line."""
-        self._console.print(text)
-
     def screening(self, done: int, total: int) -> None:
         """Move the bar of the first look at the images."""
         if done == total or time.monotonic() >= self._next_refresh:
@@ -79,13 +104,16 @@ class TrainProgress(Watch):
 
     def begin(self, state: TrainState, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
         """Show the training bars; from now on a signal waits for the end of the step."""
-        self._steps, self._epochs, self._batch_size = steps_per_epoch, epochs, batch_size
+        super().begin(state, epochs, steps_per_epoch, batch_size)
+        self._steps, self._batch_size = steps_per_epoch, batch_size
         self._began, self._first_step = time.monotonic(), state.global_step(steps_per_epoch)
         self._shown_epoch = state.epoch
         self._bars.update(self._epoch_bar, total=epochs * steps_per_epoch)
         self._bars.update(self._step_bar, total=steps_per_epoch)
         self._show(state)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        # Python lets no other thread than the first take signals.
+        first = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if first else ():
             # A run that ran out of memory begins anew.
             self._handlers.setdefault(number, signal.signal(number, self._take))
 
@@ -96,14 +124,6 @@ class TrainProgress(Watch):
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + REFRESH_SECONDS
             self._show(state)
-
-    def epoch(self, result: EpochResult) -> None:
-        """Print the line of an epoch."""
-        self.note(
-            f"epoch {result.epoch:>3}/{self._epochs}"
-            f"  train {_figures(result.train)}  val {_figures(result.val)}{' *' if result.best else '  '}"
-            f"  {result.images_per_second:.0f} images/s"
-        )
 
     def _show(self, state: TrainState) -> None:
         if self._bars.disable:
@@ -138,15 +158,30 @@ class TrainProgress(Watch):
         signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
         if not self._console.quiet:
             # Not through rich: a signal may come in the middle of its own work, even of its import.
-            os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
+            with contextlib.suppress(OSError, ValueError):  # in a notebook it may be no file
+                os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
 
 
 def _figures(found: dict[str, float]) -> str:
     return "  ".join(f"{TITLES.get(key, key)} {figure(key, value)}" for key, value in found.items())
 
 
+def watching(progress: Told, *, quiet: bool = False) -> AbstractContextManager[Watch]:
+    """Return who hears of a run, as the caller wishes.
+
+    Args:
+        progress: As for every function of zoo.
+        quiet: Whether another process of the run tells of it already.
+    """
+    if progress is True:
+        return TrainProgress(quiet=quiet)
+    return nullcontext(Watch() if quiet or not progress else Lines(noting(progress)))
+
+
 def make_bars(console: Console) -> Progress:
     """Return bars that fit into 80 columns and go when they are done; none where nobody looks on."""
+    # In a notebook they live in a widget.
+    seen = importlib.util.find_spec("ipywidgets") if console.is_jupyter else console.is_terminal
     return Progress(
         TextColumn("{task.description}"),
         TextColumn("{task.fields[count]}", justify="right"),
@@ -155,7 +190,7 @@ def make_bars(console: Console) -> Progress:
         _TimeLeft(table_column=Column(no_wrap=True)),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not seen,
     )
 
 

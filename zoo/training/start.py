@@ -1,0 +1,180 @@
+"""`zoo.train`: options -> a finished run; whatever is wrong and needs no PyTorch to be seen is told before it loads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalogue import opened
+from zoo.disk.home import runs_root
+from zoo.errors import OptionInvalid
+from zoo.records.find import default_name, find_unfinished, refuse_taken
+from zoo.records.layers import changed_on_resume, lasting, resolve_options, unknown_option
+from zoo.records.options import training_options
+from zoo.records.run import Run
+from zoo.training.early import check_early, in_one_of_several
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Dataset
+    from zoo.contracts.progress import Progress
+    from zoo.records.config import Resolved, TrainConfig
+    from zoo.training.machine.world import World
+    from zoo.training.watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What was asked for."""
+
+    catalogue: Catalogue
+    given: dict[str, Any]
+    """Options of training; paths among them mean the same from any folder where a run goes on."""
+    recipe: str | None
+    config: Path | None
+    name: str | None
+    root: Path
+    """Where runs are."""
+    resume: bool
+    dataset: Dataset | None = None
+    """Opened already."""
+
+    @classmethod
+    def of(
+        cls,
+        options: Mapping[str, Any],
+        name: str | None,
+        runs: str | Path | None,
+        recipe: str | None,
+        config: str | Path | None,
+        catalogue: Catalogue,
+        *,
+        resume: bool,
+    ) -> Order:
+        """Take words as they were given; those that are None were not."""
+        given = {key: value for key, value in options.items() if value is not None}
+        if "dataset" in given:
+            given["dataset"] = str(given["dataset"])
+        root = runs_root(None if runs is None else Path(runs))
+        return cls(
+            catalogue=catalogue,
+            given={**given, **lasting(catalogue, given, root)} if resume else given,
+            recipe=recipe,
+            config=None if config is None else Path(config),
+            name=name,
+            root=root,
+            resume=resume,
+        )
+
+    def resolve(self) -> Resolved:
+        """Lay the options over recipe and defaults."""
+        return resolve_options(self.catalogue, self.given, self.recipe, self.config, self.root)
+
+    def path(self, config: TrainConfig) -> Path:
+        """Return the folder of a new run."""
+        from zoo.catalogue.made.dataset import short_name
+
+        return self.root / (self.name or default_name(config.model, short_name(config.dataset)))
+
+    def change(self, saved: TrainConfig) -> TrainConfig:
+        """Return what a run goes on with."""
+        return changed_on_resume(saved, self.given)
+
+    def checked(self) -> Order:
+        """Return the same, once all is checked that needs no PyTorch to be wrong."""
+        if self.resume:
+            find_unfinished(self.name, self.root)
+            return self
+        config = self.resolve().config
+        dataset = check_early(self.catalogue, config)
+        # torchrun starts its processes anew with the same command, and they find their run there.
+        if self.name and "TORCHELASTIC_RUN_ID" not in os.environ:
+            refuse_taken(self.path(config))
+        return replace(self, dataset=dataset)
+
+
+def train(
+    model: str | None = None,
+    dataset: str | Path | None = None,
+    *,
+    name: str | None = None,
+    runs: str | Path | None = None,
+    recipe: str | None = None,
+    config: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress = True,
+    catalogue: Catalogue | str | Path | None = None,
+    **options: Any,
+) -> Run:
+    """Fine-tune a model on a dataset, of one label an image or of several; return the finished run.
+
+    Args:
+        model: A name of `zoo.models()`.
+        dataset: A name of `zoo.datasets()`, or a folder with a sub-folder a class.
+        name: Of the run [default: MODEL-DATASET-TIME].
+        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
+        recipe: A recipe of registry.toml, or a .toml file of one.
+        config: A TOML file of training options.
+        resume: Go on with the unfinished run of that name, or the one that was written last.
+        progress: True shows bars and lines on stderr, or below the cell of a notebook; a function gets each line; False
+            shows nothing. Ctrl-C saves the state and raises Interrupted.
+        catalogue: A registry.toml to lay over the built-in one.
+        options: Any option of training, by the names of docs/train.md: `epochs=5`, `lr=1e-4`.
+
+    Raises:
+        ZooError: whatever is wrong with names, options, data or machine, before anything is written.
+        Interrupted: asked to stop; the state is saved.
+    """
+    for key in options.keys() - training_options().keys():
+        raise OptionInvalid(unknown_option(key))
+    asked = Order.of(
+        {"model": model, "dataset": dataset, **options}, name, runs, recipe, config, opened(catalogue), resume=resume
+    )
+    return carry_out(asked, progress)
+
+
+def carry_out(asked: Order, progress: Progress) -> Run:
+    """Train as asked, perhaps beside other processes that were started with this one."""
+    # Several processes check together below, so that one of them tells what is wrong.
+    checked = asked if in_one_of_several() else asked.checked()
+    from zoo.training.machine.world import joined
+    from zoo.training.progress import watching
+
+    with joined() as world, watching(progress, quiet=not world.first) as watch:
+        return (_resume if checked.resume else _start)(checked, watch, world)
+
+
+def _start(asked: Order, watch: Watch, world: World) -> Run:
+    from zoo.training.folds.work import start_folds
+    from zoo.training.session import start_run
+
+    resolved = world.together(asked.resolve)
+    config = resolved.config
+    world.by_first(lambda: _refuse_nameless(asked))
+    path = world.by_first(lambda: asked.path(config))
+    if world.by_first(lambda: "TORCHELASTIC_RUN_ID" in os.environ and Run(path).resumable):
+        return _go_on(Run(path), asked, watch, world)
+    if config.folds and not config.fold:
+        return start_folds(asked.catalogue, resolved, path, watch, world)
+    return start_run(asked.catalogue, resolved, path, watch, world, dataset=asked.dataset)
+
+
+def _resume(asked: Order, watch: Watch, world: World) -> Run:
+    return _go_on(Run(world.by_first(lambda: find_unfinished(asked.name, asked.root).path)), asked, watch, world)
+
+
+def _go_on(run: Run, asked: Order, watch: Watch, world: World) -> Run:
+    from zoo.training.folds.work import resume_folds
+    from zoo.training.session import resume_run
+
+    go_on = resume_folds if world.by_first(lambda: run.holds_folds) else resume_run
+    return go_on(asked.catalogue, run, asked.change, watch, world)
+
+
+def _refuse_nameless(asked: Order) -> None:
+    if not asked.name and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0):
+        raise OptionInvalid("torchrun --max-restarts starts training anew; give --name, so that it finds its run again")
