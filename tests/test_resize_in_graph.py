@@ -14,14 +14,14 @@ from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.errors import OptionInvalid
 from zoo.exporting.bench import bench_artifacts
-from zoo.exporting.evaluate import evaluate
+from zoo.exporting.evaluate import evaluate_subject
 from zoo.exporting.export import ExportSpec, export_run
 from zoo.exporting.limits import RESIZE_LIMIT, Budget, findings
-from zoo.exporting.page.tried import resize_told
-from zoo.exporting.predict import predict_files
+from zoo.exporting.predict import predict_images
 from zoo.exporting.reproof import verify_artifact
 from zoo.plugin import Split
 from zoo.records.answers import eager
+from zoo.records.facts import resize_told
 from zoo.records.manifest import Latency, ResizeCost
 from zoo.records.trained import shipped_model
 
@@ -118,7 +118,7 @@ def test_every_command_gives_it_images_as_they_are(
 ) -> None:
     artifact, _ = exported
     files = sorted(photos.rglob("*.jpg"))[::9]
-    one, other = (predict_files(catalogue, subject, files, top=3) for subject in (artifact, run))
+    one, other = (predict_images(catalogue, subject, files, top=3) for subject in (artifact, run))
     for before, after in zip(other, one, strict=True):
         assert before.top[0][0] == after.top[0][0]
         assert after.top[0][1] == pytest.approx(before.top[0][1], abs=0.02)
@@ -126,9 +126,9 @@ def test_every_command_gives_it_images_as_they_are(
     session = onnxruntime.InferenceSession(artifact.path / "model.onnx")
     (raw,) = session.run(["probabilities"], {"image": to_rgb(files[0])[None]})
     assert one[0].top[0][1] == pytest.approx(float(raw.max()), abs=1e-6)
-    metrics, reference = (evaluate(catalogue, subject, "test") for subject in (artifact, run))
-    assert metrics["top1"] == reference["top1"]
-    assert metrics["loss"] == pytest.approx(reference["loss"], abs=0.01)
+    metrics, reference = (evaluate_subject(catalogue, subject, "test") for subject in (artifact, run))
+    assert metrics.top1 == reference.top1
+    assert metrics.loss == pytest.approx(reference.loss, abs=0.01)
     (result,) = bench_artifacts(catalogue, [artifact], threads=1, seconds=0.1)
     assert result.p50_ms > 0
 

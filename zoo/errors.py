@@ -1,5 +1,7 @@
 """Every error raised on purpose, each with its exit code: one line that says what, where, and what to do now."""
 
+from typing import Any
+
 EXIT_DONE = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -79,9 +81,16 @@ class EnvironmentBroken(ZooError):
 
 
 class ProofFailed(ZooError):
-    """An artifact, plugin or dataset did not hold what was asked of it."""
+    """An artifact, plugin or dataset did not hold what was asked of it.
+
+    Attributes:
+        artifact: What `zoo.export` refused, a `zoo.Artifact` kept to be looked at; else None.
+        report: What was measured: the refused artifact's `Report`, or what `zoo.verify` found; else None.
+    """
 
     exit_code = EXIT_PROOF_FAILED
+    artifact: Any = None
+    report: Any = None
 
 
 class Interrupted(ZooError):

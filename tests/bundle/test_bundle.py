@@ -22,7 +22,7 @@ from zoo.deploy.bundle.papers import proven_with
 from zoo.deploy.bundle.sbom import sbom
 from zoo.deploy.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
-from zoo.exporting.predict import predict_files
+from zoo.exporting.predict import predict_images
 from zoo.runtime.sums import sums_text
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_it_runs_without_zoo(unpacked: Path, catalogue: Catalogue, onnx_artifact
     assert (done.returncode, done.stderr) == (0, "")
     assert "16 of 16 golden images keep their class, largest difference 0 " in done.stdout
     done = runtime(unpacked, "predict", picture, "--top", 3, "--json")
-    (wanted,) = predict_files(catalogue, onnx_artifact, [picture], top=3)
+    (wanted,) = predict_images(catalogue, onnx_artifact, [picture], top=3)
     assert json.loads(done.stdout)["predictions"] == [wanted.to_json()]
 
 

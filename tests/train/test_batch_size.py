@@ -156,8 +156,8 @@ def test_auto_takes_what_fits_and_remembers_it(
 
 def test_a_wrong_batch_size_is_told_in_one_line(cli: Callable[..., Answer]) -> None:
     answer = cli("train", "test_resnet", "--dataset", "digits", "--batch-size", "many", "--dry-run")
-    assert answer.code == 1
-    assert "batch_size = 'many'" in answer.error
+    assert answer.code == 2
+    assert "--batch-size: 'many' is no number, nor auto or by-images" in answer.stderr
 
 
 def short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, *, from_call: int = 0) -> None:

@@ -11,7 +11,7 @@ import pytest
 from zoo.catalogue.made.dataset import lasting_options
 from zoo.data import screen as screening
 from zoo.errors import DatasetInvalid, Interrupted
-from zoo.exporting.evaluate import evaluate
+from zoo.exporting.evaluate import evaluate_subject
 from zoo.records.layers import resolve_options
 from zoo.records.run import Run
 from zoo.records.trained import load_trained
@@ -98,7 +98,7 @@ def test_broken_images_of_a_large_dataset_are_found_while_it_trains(
     assert record.chosen["split_rule"] == "size"
     assert set(record.skipped_images) == {str(train), str(held_out)}
     assert record.dataset_sizes["test"] == len(data["test"]) - 1
-    assert evaluate(catalogue, run, "test")["images"] == len(data["test"]) - 1
+    assert evaluate_subject(catalogue, run, "test").images == len(data["test"]) - 1
     assert len(load_trained(catalogue, run).data.splits["train"]) == len(data["train"]) - 1
 
 

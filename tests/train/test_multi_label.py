@@ -16,7 +16,7 @@ from timm.loss import BinaryCrossEntropy
 from zoo.evaluation.labels import thresholds_of
 from zoo.evaluation.metrics import label_metrics
 from zoo.exporting.export import ExportSpec, export_run
-from zoo.exporting.predict import predict_files
+from zoo.exporting.predict import predict_images
 from zoo.exporting.reproof import verify_artifact
 from zoo.records.answers import eager, probabilities
 from zoo.records.layers import resolve_options
@@ -151,7 +151,7 @@ def test_an_artifact_is_proven_and_answers(
     result = verify_artifact(catalogue, artifact, golden_only=False, note=print)
     assert result.problems == ()
     draw(np.array([True, False, True]), np.random.default_rng(5)).save(tmp_path / "both.png")
-    (answer,) = predict_files(catalogue, artifact, [tmp_path / "both.png"], top=1)
+    (answer,) = predict_images(catalogue, artifact, [tmp_path / "both.png"], top=1)
     assert answer.labels is not None
     assert {name for name, _ in answer.labels} == {"red", "dot"}
 

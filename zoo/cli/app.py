@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zoo import __version__
 from zoo.cli import (
     bench,
     bundle,
@@ -108,7 +107,11 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"zoo {__version__}")
+        from importlib.metadata import version
+
+        from zoo.catalogue.installed import OURS
+
+        typer.echo(f"zoo {version(OURS)}")
         raise typer.Exit
 
 

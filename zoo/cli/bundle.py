@@ -35,15 +35,18 @@ def bundle_cli(
     (`--target browser`) a page that runs the model is in it as well.
     """
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.contracts.progress import note
-    from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
-    from zoo.disk.home import runs_root
-    from zoo.records.find import find_artifact
+    from zoo.deploy.door import bundle
 
-    found = find_artifact(artifact, runs_root(runs), note)
-    device = ctx.obj.catalogue().target(target or found.manifest().target)
-    spec = BundleSpec(out=out, key=sign, ort=ort, web_runtime=web_runtime)
-    made = bundle_artifact(found, device, spec, note)
+    made = bundle(
+        artifact,
+        target,
+        out,
+        sign=sign,
+        ort=ort,
+        web_runtime=web_runtime,
+        runs=runs,
+        catalogue=ctx.obj.catalogue(),
+    )
     if json:
         print_json(made.to_json())
         return

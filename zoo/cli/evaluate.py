@@ -9,7 +9,7 @@ import typer
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 
 def eval_cli(
@@ -21,27 +21,22 @@ def eval_cli(
 ) -> None:
     """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label."""
     from zoo.cli.output import print_json, print_table, stdout
-    from zoo.contracts.progress import note
-    from zoo.disk.home import runs_root
-    from zoo.evaluation.figures import class_table, summary
-    from zoo.exporting.evaluate import evaluate
-    from zoo.records.find import find_any
+    from zoo.exporting.door import evaluate
 
-    found = find_any(subject, runs_root(runs), note)
-    metrics = evaluate(ctx.obj.catalogue(), found, split)
+    found = evaluate(subject, split, runs=runs, catalogue=ctx.obj.catalogue())
     if json:
-        print_json({"subject": str(found.path), "split": split, **metrics})
+        print_json(found.to_json())
         return
-    told = summary(metrics)
-    print_table(list(told), [list(told.values())], title=f"{found.path}, {split}")
-    print_table(*class_table(metrics["per_class"]))
-    if metrics.get("without_images"):
-        stdout().print(f"mAP leaves out what no image of this split has: {', '.join(metrics['without_images'])}")
-    if "confusion" in metrics:
-        _print_confusion(list(metrics["per_class"]), metrics["confusion"], found.path)
+    said = found.summary()
+    print_table([*said], [[*said.values()]], title=f"{found.subject}, {split}")
+    print_table(*found.class_table())
+    if found.without_images:
+        stdout().print(f"mAP leaves out what no image of this split has: {', '.join(found.without_images)}")
+    if found.confusion:
+        _print_confusion(found.classes, found.confusion)
 
 
-def _print_confusion(classes: list[str], confusion: list[list[int]], path: Path) -> None:
+def _print_confusion(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> None:
     from zoo.cli.output import print_table
 
     if len(classes) <= 20:

@@ -26,15 +26,11 @@ def predict_cli(
     A file exported with --unknown says "unknown" of an image that is like nothing it knows.
     """
     from zoo.cli.output import print_json, print_table
-    from zoo.contracts.progress import note
-    from zoo.disk.home import runs_root
-    from zoo.exporting.predict import predict_files
-    from zoo.records.find import find_any
+    from zoo.exporting.door import predict
 
-    found = find_any(using, runs_root(runs), note)
-    answers = predict_files(ctx.obj.catalogue(), found, images, top=top)
+    answers = predict(using, images, top=top, runs=runs, catalogue=ctx.obj.catalogue())
     if json:
-        print_json({"subject": str(found.path), "predictions": [answer.to_json() for answer in answers]})
+        print_json({"subject": str(answers.subject), "predictions": [answer.to_json() for answer in answers]})
         return
     told = [_told(answer) for answer in answers]
     if answers[0].labels is not None:

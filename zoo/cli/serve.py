@@ -81,12 +81,12 @@ def check_extra() -> None:
 def _path(artifact: str | None, runs: Path | None) -> Path:
     """Return the folder or the link to look at, as it was named: a link may lead elsewhere tomorrow."""
     from zoo.contracts.progress import note
-    from zoo.deploy.bundle.verify import is_bundle
+    from zoo.deploy.door import bundle_path
     from zoo.disk.home import runs_root
     from zoo.errors import ArtifactInvalid
     from zoo.records.find import find_artifact
 
-    if artifact and is_bundle(artifact):
+    if artifact and bundle_path(artifact):
         path = Path(artifact)
         if path.is_file():
             raise ArtifactInvalid(f"{path} is an archive; unpack it (`tar xzf {path.name}`) and serve its folder")

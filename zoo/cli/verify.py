@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zoo.cli.options import Json, Runs
+
+if TYPE_CHECKING:
+    from zoo.deploy.bundle.verify import BundleProof
+    from zoo.exporting.reproof import Reproof
 
 
 def verify_cli(
@@ -21,58 +25,47 @@ def verify_cli(
     json: Json = False,
 ) -> None:
     """Prove an artifact, or a bundle, again."""
-    from zoo.deploy.bundle.verify import is_bundle
+    from zoo.deploy.door import bundle_path, verify
+    from zoo.errors import ProofFailed
 
-    if artifact and is_bundle(artifact):
-        _verify_bundle(Path(artifact), key, json=json)
-        return
-    if key:
+    if key and not bundle_path(artifact):
         raise typer.BadParameter("only bundles are signed; name one", param_hint="--key")
-    _verify_artifact(ctx, artifact, golden=golden, runs=runs, json=json)
+    try:
+        proof = verify(artifact, golden=golden, key=key, runs=runs, catalogue=ctx.obj.catalogue())
+    except ProofFailed as exc:
+        if exc.report:
+            _print(exc.report, json=json)
+        raise
+    _print(proof, json=json)
 
 
-def _verify_bundle(path: Path, key: Path | None, *, json: bool) -> None:
+def _print(proof: Reproof | BundleProof, *, json: bool) -> None:
     from zoo.cli.output import print_json, stdout
-    from zoo.deploy.bundle.verify import verify_bundle
-    from zoo.errors import ProofFailed
+    from zoo.exporting.reproof import Reproof
     from zoo.runtime.processor import kind, saturates
 
-    found = verify_bundle(path, key)
     if json:
-        print_json({**found.to_json(), "processor": kind(), "saturates": saturates()})
-    else:
-        stdout().print(f"checksums: {found.files} files unchanged")
-        said = "by this key" if found.signature_checked else "not looked at: give --key"
-        stdout().print(f"signature: {said if found.signed else 'none'}")
-        stdout().print(f"{found.golden}\nprocessor: {kind()}", soft_wrap=True)
-    if not found.golden.ok:
-        raise ProofFailed(f"{path}: {found.golden}")
+        print_json({**proof.to_json(), "processor": kind(), "saturates": saturates()})
+        return
+    if isinstance(proof, Reproof):
+        _print_artifact(proof)
+        return
+    stdout().print(f"checksums: {proof.files} files unchanged")
+    said = "by this key" if proof.signature_checked else "not looked at: give --key"
+    stdout().print(f"signature: {said if proof.signed else 'none'}")
+    stdout().print(f"{proof.golden}\nprocessor: {kind()}", soft_wrap=True)
 
 
-def _verify_artifact(ctx: typer.Context, artifact: str | None, *, golden: bool, runs: Path | None, json: bool) -> None:
+def _print_artifact(proof: Reproof) -> None:
     from zoo.cli.export import print_proof
-    from zoo.cli.output import print_json, stdout
-    from zoo.contracts.progress import note
-    from zoo.disk.home import runs_root
-    from zoo.errors import ProofFailed
-    from zoo.exporting.reproof import verify_artifact
-    from zoo.records.find import find_artifact
-    from zoo.runtime.processor import kind, saturates
+    from zoo.cli.output import stdout
+    from zoo.runtime.processor import kind
 
-    found = find_artifact(artifact, runs_root(runs), note)
-    result = verify_artifact(ctx.obj.catalogue(), found, golden_only=golden, note=note)
-    if json:
-        told = {"artifact": str(found.path), **result.to_json(), "processor": kind(), "saturates": saturates()}
-        print_json(told)
-    else:
-        if result.report:
-            print_proof(found, found.manifest(), result.report)
-        stdout().print(f"processor: {kind()}", soft_wrap=True)
-        stdout().print(f"checksums: {len(found.manifest().files)} files unchanged")
-        stdout().print(
-            f"golden vectors: largest difference {result.golden_difference:.2g}, limit {result.golden_limit:g}"
-        )
-        if result.report and not result.problems:
-            stdout().print("every stored number came out again")
-    if result.problems:
-        raise ProofFailed(f"{found.path}: {'; '.join(result.problems)}")
+    manifest = proof.artifact.manifest()
+    if proof.report:
+        print_proof(proof.artifact, manifest, proof.report)
+    stdout().print(f"processor: {kind()}", soft_wrap=True)
+    stdout().print(f"checksums: {len(manifest.files)} files unchanged")
+    stdout().print(f"golden vectors: largest difference {proof.golden_difference:.2g}, limit {proof.golden_limit:g}")
+    if proof.report and not proof.problems:
+        stdout().print("every stored number came out again")

@@ -31,6 +31,31 @@ summary { cursor: pointer; color: var(--faint); margin: .4rem 0; }
 """
 
 
+FRAGMENT = (
+    "{ --ink: currentColor; --line: #8884; --faint: #8b929c; --panel: #8881; --good: #16a34a; --bad: #e5484d; "
+    "--accent: #3b82f6; --second: #ea7317; font: 14px/1.5 system-ui, sans-serif; max-width: 60rem; }",
+    ".big { font-size: 1.7rem; font-weight: 600; margin: .1rem 0; }",
+    ".faint, .zoo-result summary, .zoo-result th { color: var(--faint); }",
+    "p { margin: .2rem 0; }",
+    ".good { color: var(--good); }",
+    ".bad { color: var(--bad); }",
+    "table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0; }",
+    "td, .zoo-result th { padding: .1rem .6rem; border-bottom: 1px solid var(--line); text-align: right; "
+    "font-weight: normal; background: none; }",
+    "th:first-child, .zoo-result td:first-child { text-align: left; }",
+    ".matrix td + td { min-width: 1.6rem; text-align: center; }",
+    ".curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }",
+    "svg { width: 100%; height: auto; max-width: 28rem; }",
+    "svg text { font-size: 11px; fill: currentColor; }",
+    ".scroll { overflow-x: auto; }",
+    ".pictures { display: flex; flex-wrap: wrap; gap: .8rem; }",
+    "figure { margin: 0; width: 9rem; font-size: .8rem; line-height: 1.4; overflow-wrap: anywhere; }",
+    "figure img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--panel); }",
+    ".bar { display: block; height: .3rem; background: var(--accent); border-radius: .2rem; min-width: 1px; }",
+)
+"""Rules of a fragment, each for what is inside it. No dark variant: a notebook's theme need not be the system's."""
+
+
 class Markup(str):
     """Text that is HTML already; `told` escapes any other."""
 
@@ -50,6 +75,12 @@ def page(title: str, body: Sequence[str], style: str = "") -> str:
     text = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(body)}</body></html>\n'
     # A name need not be text that UTF-8 can hold; what cannot be written is shown as an escape.
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def fragment(body: Sequence[str]) -> str:
+    """Return HTML for a cell of a notebook: in its colours, light or dark, and styling nothing around it."""
+    rules = "".join(f".zoo-result {rule}" for rule in FRAGMENT)
+    return f'<div class="zoo-result"><style>{rules}</style>{"".join(body)}</div>'
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, kind: str = "") -> str:

@@ -61,8 +61,8 @@ def _figure(example: Example, classes: Sequence[str], split: str, thresholds: np
     if thresholds is not None:
         lines.append(_most_moved(example, classes, thresholds))
     changed = ", changed" if is_flipped(example, thresholds) else ""
-    picture = _picture(example.image, f"{truth}{changed}")
-    return f"<figure>{picture}<figcaption>{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
+    shown = picture(example.image, f"{truth}{changed}")
+    return f"<figure>{shown}<figcaption>{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
 
 
 def _answer(
@@ -95,7 +95,8 @@ def _names(names: list[str]) -> str:
     return (", ".join(names[:MOST_NAMES]) or "none") + more
 
 
-def _picture(pixels: np.ndarray, text: str) -> str:
+def picture(pixels: np.ndarray, text: str) -> str:
+    """Return uint8 [H, W, 3] as an image inside the page; `text` is read where it cannot be seen."""
     image, buffer = Image.fromarray(pixels), io.BytesIO()
     exact = max(image.size) <= LOSSLESS_SIDE
     if exact:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.isolation.reading import read
 from zoo.catalogue.made.exporter import make_exporter
-from zoo.catalogue.options import check, exporter_options
-from zoo.contracts.precision import row_of
+from zoo.catalogue.options import check, exporter_options, unknown_option
+from zoo.contracts.precision import PRECISIONS, row_of
 from zoo.errors import OptionInvalid, UnknownName
 from zoo.exporting.limits import Budget
 
@@ -85,12 +86,38 @@ class Job:
         return replace(self, precision="fp32", resize=False, backbone=None, pruning=None)
 
 
+def check_words(catalogue: Catalogue, spec: ExportSpec) -> None:
+    """Raise for what is wrong with a spec and can be told without its exporter, which may load PyTorch.
+
+    Raises:
+        UnknownName, DuplicateName: no exporter, target or precision has that name.
+        OptionInvalid: a number out of its range, or an option that the exporter's source does not have.
+    """
+    plugin = catalogue.find("exporter", spec.format)
+    target = catalogue.target(spec.target)
+    if spec.precision and spec.precision not in PRECISIONS:
+        raise UnknownName(f"no precision is named {spec.precision!r}; there are {', '.join(PRECISIONS)}")
+    if spec.precision and target.precisions and spec.precision not in target.precisions:
+        raise UnknownName(f"target {target.name!r} runs {', '.join(target.precisions)}, not {spec.precision}; name one")
+    if not spec.max_drop >= 0:
+        raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
+    if spec.unknown is not None and not 0 < spec.unknown < 1:
+        raise OptionInvalid(f"--unknown {spec.unknown:g} must be a share of the images between 0 and 1, such as 0.05")
+    if not 0 <= spec.prune < 1 or spec.prune_epochs < 0:
+        raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels below 1, and its epochs 0 or more")
+    known = read(plugin.entry_point).options
+    for name in spec.options:
+        if known and name not in known:
+            raise OptionInvalid(unknown_option(f"exporter {spec.format!r}", name, known))
+
+
 def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
     """Look up what a spec names, before anything runs.
 
     Raises:
         UnknownName, OptionInvalid: a name, precision or option that there is not, or that does not go with another.
     """
+    check_words(catalogue, spec)
     plugin = catalogue.find("exporter", spec.format)
     exporter = make_exporter(catalogue, plugin)
     target = catalogue.target(spec.target)
@@ -99,16 +126,10 @@ def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
     if precision not in exporter.precisions:
         known = ", ".join(exporter.precisions)
         raise UnknownName(f"exporter {spec.format!r} has no precision {precision!r}; it has {known}")
-    if not spec.max_drop >= 0:
-        raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
-    if spec.unknown is not None and not 0 < spec.unknown < 1:
-        raise OptionInvalid(f"--unknown {spec.unknown:g} must be a share of the images between 0 and 1, such as 0.05")
     if spec.unknown is not None and not getattr(exporter, "tells_unknown", False):
         raise OptionInvalid(f"exporter {spec.format!r} cannot write the output `unknown`; leave --unknown out")
     if spec.resize and not getattr(exporter, "resizes_in_graph", False):
         raise OptionInvalid(f"exporter {spec.format!r} cannot resize in the graph; leave --resize-in-graph out")
-    if not 0 <= spec.prune < 1 or spec.prune_epochs < 0:
-        raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels below 1, and its epochs 0 or more")
     declared = exporter_options(exporter)
     given = check(spec.options, declared, f"exporter {spec.format!r}")
     if target.precisions and precision not in target.precisions:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts.precision import row_of
+from zoo.evaluation.page import fragment, table
 from zoo.exporting.compare import differing
 from zoo.exporting.export import prove_again
 from zoo.exporting.golden import replay
+from zoo.records.facts import facts
 from zoo.records.find import run_of
 
 if TYPE_CHECKING:
@@ -23,15 +26,28 @@ if TYPE_CHECKING:
 class Reproof:
     """What came out the second time."""
 
+    artifact: Artifact
     golden_difference: float
     golden_limit: float
     report: Report | None
     """The new measurements; None if only the golden vectors were replayed."""
     problems: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        colour, told = ("bad", "; ".join(self.problems)) if self.problems else ("good", "nothing has changed")
+        manifest = self.artifact.manifest()
+        rows = [
+            ("checksums", f"{len(manifest.files)} files unchanged"),
+            ("golden answers", f"largest difference {self.golden_difference:.2g}, limit {self.golden_limit:g}"),
+            *(facts(manifest, self.report) if self.report else []),
+        ]
+        head = f'<p class="big {colour}">{escape(told)}</p><p class="faint">{escape(str(self.artifact.path))}</p>'
+        return fragment([head, table(("", ""), rows)])
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
+            "artifact": str(self.artifact.path),
             "ok": not self.problems,
             "problems": list(self.problems),
             "golden_difference": self.golden_difference,
@@ -55,4 +71,6 @@ def verify_artifact(
     if fresh:
         problems += differing(manifest.report, fresh)
         problems += [reason for reason in fresh.reasons if reason not in manifest.report.reasons]
-    return Reproof(golden_difference=difference, golden_limit=limit, report=fresh, problems=tuple(problems))
+    return Reproof(
+        artifact=artifact, golden_difference=difference, golden_limit=limit, report=fresh, problems=tuple(problems)
+    )

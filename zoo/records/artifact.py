@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Predictor
     from zoo.records.golden import Golden
-    from zoo.records.manifest import Manifest
+    from zoo.records.manifest import Manifest, Report
 
 
 REJECTED = ".rejected"
@@ -27,6 +27,14 @@ class Artifact:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def __repr__(self) -> str:
+        return f"Artifact({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from zoo.records.facts import proof_fragment
+
+        return proof_fragment(self.path, self.manifest())
 
     @property
     def rejected(self) -> bool:
@@ -59,6 +67,11 @@ class Artifact:
         if manifest.schema_version > SCHEMA:
             raise ArtifactInvalid(f"{file} has schema {manifest.schema_version}, newer than this zoo; upgrade edgezoo")
         return manifest
+
+    @property
+    def report(self) -> Report:
+        """What its proof found."""
+        return self.manifest().report
 
     def check_files(self, manifest: Manifest) -> None:
         """Raise ArtifactInvalid unless every file is there, unchanged, and no other file is."""

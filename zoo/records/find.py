@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.disk.home import runs_root
 from zoo.errors import ArtifactInvalid, RunInvalid
 from zoo.records.artifact import Artifact, list_artifacts
 from zoo.records.run import Run
@@ -15,6 +16,49 @@ from zoo.runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+
+Named = Run | Artifact | str | Path | None
+"""What a function takes: the thing, what it is called, or None for the newest."""
+
+
+def load(name: str | Path, *, runs: str | Path | None = None) -> Run | Artifact:
+    """Return the artifact or the run of that path or name: `runs/cats`, `cats`, `cats/onnx-int8`.
+
+    Args:
+        name: Of what is on the disk.
+        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
+
+    Raises:
+        RunInvalid: there is none, or it is damaged.
+        ArtifactInvalid: it is damaged.
+    """
+    root = runs_root(None if runs is None else Path(runs))
+    found = _named_artifact(str(name), root)
+    if found:
+        found.manifest()
+        return found
+    run = find_run(str(name), root)
+    if not run.holds_folds:
+        run.record()
+    return run
+
+
+def find_subject(given: Named, root: Path, note: Callable[[str], None]) -> Run | Artifact:
+    """Return what was given, or what `find_any` makes of its name."""
+    if isinstance(given, Run | Artifact):
+        return given
+    return find_any(None if given is None else str(given), root, note)
+
+
+def find_trained(given: Run | str | Path | None, root: Path, note: Callable[[str], None]) -> Run:
+    """Return the run that was given or named; the newest, which is told, if none was."""
+    if isinstance(given, Run):
+        return given
+    found = find_run(None if given is None else str(given), root)
+    if given is None:
+        note(f"using {found.path}")
+    return found
 
 
 def find_artifact(given: str | None, root: Path, note: Callable[[str], None]) -> Artifact:

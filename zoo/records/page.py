@@ -6,10 +6,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from zoo.evaluation.figures import SHARES, TITLES, class_table, figure, headline, summary
-from zoo.evaluation.page import page, table
+from zoo.evaluation.page import fragment, page, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from zoo.records.record import RunRecord
 
@@ -35,10 +36,7 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
         _splits(record),
         "<h2>Training</h2>",
         _kept(record),
-        '<div class="curves">',
-        _curve("loss", epochs, "loss", 1.0),
-        *(_curve(f"{TITLES[key]}, %", epochs, key, 100.0) for key in SHARES if f"val_{key}" in epochs[0]),
-        "</div>",
+        _curves(epochs),
         "<h2>Classes, on test</h2>",
         _classes(test["per_class"]),
         _confusion(list(test["per_class"]), test["confusion"]) if "confusion" in test else "",
@@ -47,6 +45,26 @@ def render_report(name: str, record: RunRecord, epochs: Sequence[Mapping[str, An
         _skipped(record),
     ]
     return page(name, body)
+
+
+def run_fragment(path: Path, record: RunRecord, epochs: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a notebook shows of a finished run."""
+    test = record.metrics["test"]
+    judged = headline(test)
+    body = [
+        f'<p class="big">{figure(judged, test[judged])} {TITLES[judged]}</p>',
+        f'<p class="faint">{escape(str(path))}: {escape(record.model)} on {escape(record.dataset)}, '
+        f"{test['images']} test images that training never saw</p>",
+        _splits(record),
+        _kept(record),
+        _curves(epochs) if epochs else "",
+    ]
+    return fragment(body)
+
+
+def _curves(epochs: Sequence[Mapping[str, Any]]) -> str:
+    shares = [_curve(f"{TITLES[key]}, %", epochs, key, 100.0) for key in SHARES if f"val_{key}" in epochs[0]]
+    return f'<div class="curves">{"".join([_curve("loss", epochs, "loss", 1.0), *shares])}</div>'
 
 
 def _splits(record: RunRecord) -> str:
@@ -108,8 +126,13 @@ def _classes(per_class: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _confusion(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    return f"<h2>What was taken for what, on test</h2>{confusion_table(classes, counts)}"
+
+
+def confusion_table(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Return images of [true][predicted] as a coloured table, or the usual mistakes where that would be too large."""
     draw = _mistakes if len(classes) > MAX_MATRIX_CLASSES else _matrix
-    return f"<h2>What was taken for what, on test</h2>{draw(classes, counts)}"
+    return draw(classes, counts)
 
 
 def _mistakes(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:

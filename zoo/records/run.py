@@ -36,6 +36,18 @@ class Run:
         self.plan_file = path / "plan.json"
         self.folds_file = path / "folds.json"
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str | None:
+        """Show a finished run in a notebook; any other is shown as text."""
+        if not self.finished:
+            return None
+        from zoo.records.page import run_fragment
+
+        lines = self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else []
+        return run_fragment(self.path, self.record(), [json.loads(line) for line in lines])
+
     @property
     def name(self) -> str:
         """What it is called below the folder of all runs: the name of its folder, NAME/fold-2 for a fold of NAME."""

@@ -65,7 +65,7 @@ def _check_backbone(catalogue: Catalogue, choice: BackboneChoice, options: Mappi
 def _check_augmentation(plugin: Plugin, config: TrainConfig) -> None:
     _check_option_names(plugin, config.augment_options, f"augmentation {config.augment!r}")
     if is_pipeline_file(config.augment) and not Path(config.augment).expanduser().is_file():
-        raise OptionInvalid(f"--augment {config.augment}: no such file; check the path")
+        raise OptionInvalid(f"{config.augment}: no such pipeline; check the path")
 
 
 def _check_option_names(plugin: Plugin, given: Mapping[str, Any], owner: str) -> None:

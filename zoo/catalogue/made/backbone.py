@@ -6,8 +6,6 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from zoo.catalogue.calling import blaming
 from zoo.catalogue.options import OFFERED_BY_ZOO, check, options_of
 from zoo.contracts.preprocess import Preprocess
@@ -15,6 +13,8 @@ from zoo.errors import CheckpointInvalid, ContractBroken, OptionInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import torch
 
     from zoo.catalogue import BackboneChoice, Catalogue
     from zoo.contracts.plugins import BackboneFamily
@@ -49,6 +49,25 @@ def build_backbone(
         ContractBroken: it returned something that is no such module.
         PluginBroken: it raised something that is no ZooError.
     """
+    backbone, preprocess = _made(catalogue, choice, request)
+    _check_contract(backbone, preprocess, request.num_classes, f"model {choice.name!r}")
+    return backbone, preprocess
+
+
+def outline(
+    catalogue: Catalogue, choice: BackboneChoice, request: BackboneRequest
+) -> tuple[torch.nn.Module, Preprocess]:
+    """Return the same without a number in it, where the network allows that: its shapes and facts, to be told only."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return _made(catalogue, choice, request)
+    except Exception:  # some networks compute with their weights while they are made
+        return _made(catalogue, choice, request)
+
+
+def _made(catalogue: Catalogue, choice: BackboneChoice, request: BackboneRequest) -> tuple[torch.nn.Module, Preprocess]:
     owner = f"model {choice.name!r}"
     for name in RESERVED & request.options.keys():
         raise OptionInvalid(f"{name} is no option of {owner}; `zoo train --help` lists what sets it")
@@ -59,9 +78,7 @@ def build_backbone(
             else _plain(catalogue.load(choice.plugin), choice, request)
         )
     cfg = getattr(backbone, "pretrained_cfg", {})
-    preprocess = Preprocess.from_pretrained_cfg(cfg, image_size=request.image_size or None)
-    _check_contract(backbone, preprocess, request.num_classes, owner)
-    return backbone, preprocess
+    return backbone, Preprocess.from_pretrained_cfg(cfg, image_size=request.image_size or None)
 
 
 def parameter_count(model: torch.nn.Module) -> int:
@@ -104,6 +121,8 @@ def _load_matching(backbone: torch.nn.Module, weights: Mapping[str, torch.Tensor
 
 
 def _check_contract(backbone: object, preprocess: Preprocess, num_classes: int, owner: str) -> None:
+    import torch
+
     if not isinstance(backbone, torch.nn.Module):
         raise ContractBroken(f"{owner} is a {type(backbone).__name__}, not a torch.nn.Module")
     height, width = preprocess.size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from zoo.deploy.bundle.sbom import SBOM, sbom
 from zoo.deploy.bundle.sign import SIGNATURE, signature
 from zoo.disk.files import sha256
 from zoo.errors import ArtifactInvalid, ProofFailed
+from zoo.evaluation.page import folded, fragment, table
 from zoo.records.artifact import PAGE
 from zoo.runtime.manifest import MANIFEST, RUNTIME
 from zoo.runtime.sums import SUMS, sums_text
@@ -46,6 +48,12 @@ class Bundle:
     signed: bool
     files: dict[str, int]
     """Path in the archive -> its bytes, unpacked."""
+
+    def _repr_html_(self) -> str:
+        about = f"{self.size_bytes / 1e6:.2f} MB for {self.target}{', signed' if self.signed else ''}"
+        rows = [(name, f"{size / 1e3:.1f} kB") for name, size in self.files.items()]
+        head = f'<p>{escape(str(self.path))}</p><p class="faint">{escape(about)}, sha256 {self.sha256[:16]}</p>'
+        return fragment([head, folded(f"{len(rows)} files", table(("", ""), rows))])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

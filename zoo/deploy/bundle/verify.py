@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from zoo.deploy.bundle.archive import read_archive
 from zoo.deploy.bundle.sign import SIGNATURE, check_signature
 from zoo.errors import ArtifactInvalid, ProofFailed
+from zoo.evaluation.page import fragment, table
 from zoo.runtime.errors import BundleError
 from zoo.runtime.golden import Replay, replay
 from zoo.runtime.model import Model
-from zoo.runtime.sums import SUMS, check, read_sums
+from zoo.runtime.sums import check, read_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,15 @@ class BundleProof:
     signature_checked: bool
     golden: Replay
 
+    def _repr_html_(self) -> str:
+        said = "by this key" if self.signature_checked else "not looked at: give a key"
+        rows = [
+            ("checksums", f"{self.files} files unchanged"),
+            ("signature", said if self.signed else "none"),
+            ("golden answers", str(self.golden)),
+        ]
+        return fragment([f"<p>{escape(str(self.path))}</p>", table(("", ""), rows)])
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
@@ -37,14 +48,6 @@ class BundleProof:
             "signature_checked": self.signature_checked,
             "golden": self.golden.to_json(),
         }
-
-
-def is_bundle(given: str | None) -> bool:
-    """Tell an archive, or a folder that one was unpacked into, from the name of an artifact."""
-    if given is None:
-        return False
-    path = Path(given)
-    return path.is_file() or (path / SUMS).is_file()
 
 
 def verify_bundle(path: Path, key: Path | None = None) -> BundleProof:

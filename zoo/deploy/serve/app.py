@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import time
+from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from zoo import __version__
+from zoo.catalogue.installed import OURS
 from zoo.deploy.serve.batching import Full
 from zoo.deploy.serve.refused import Refused, error_body, error_headers
 from zoo.runtime.errors import BundleError
@@ -101,7 +102,7 @@ def create(worker: Worker) -> FastAPI:
 
     app = FastAPI(
         title="zoo serve",
-        version=__version__,
+        version=version(OURS),
         description="Images in, classes and their probabilities out.",
         docs_url=None,
         redoc_url=None,

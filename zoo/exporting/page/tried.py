@@ -10,10 +10,11 @@ from zoo.contracts.plugins import Made
 from zoo.evaluation.figures import megabytes, percent, signed
 from zoo.evaluation.page import Markup, folded, table
 from zoo.exporting.page.plots import Mark, key, scatter, strip
+from zoo.records.facts import resize_told
 
 if TYPE_CHECKING:
     from zoo.contracts.plugins import Attempt
-    from zoo.records.manifest import Latency, Manifest, Report, ResizeCost
+    from zoo.records.manifest import Latency, Manifest, Report
 
 
 COSTS = ("speed", "size", "s")
@@ -180,10 +181,3 @@ def _row(one: Tried, manifest: Manifest) -> list[object]:
     speed = f"{attempt.speedup:.2f}x" if attempt.speedup is not None else ""
     verdict = Markup("<b>chosen</b>") if one.verdict == CHOSEN else one.verdict
     return [one.number, name, verdict, *judged, speed, megabytes(attempt.size_bytes), f"{attempt.seconds:.0f}"]
-
-
-def resize_told(cost: ResizeCost) -> str:
-    """Tell what resizing inside the file costs."""
-    added = f"{cost.milliseconds:.2f} ms" if cost.milliseconds > 0 else "lost in noise"
-    size = f"{cost.width} x {cost.height}, the median image"
-    return f"{added} at {size} ({cost.file.p50:.2f} in all; Pillow {cost.pillow.p50:.2f})"

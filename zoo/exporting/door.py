@@ -1,0 +1,184 @@
+"""`zoo.evaluate`, `zoo.export`, `zoo.predict`: words are checked first, and what is heavy is imported behind that."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.catalogue import opened
+from zoo.catalogue.installed import OURS
+from zoo.contracts.progress import noting
+from zoo.disk.home import runs_root
+from zoo.errors import ImageUnreadable, OptionInvalid, ProofFailed
+from zoo.exporting.job import ExportSpec, check_words
+from zoo.records.find import find_subject, find_trained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from zoo.catalogue import Catalogue
+    from zoo.contracts.plugins import Image
+    from zoo.contracts.progress import Progress
+    from zoo.contracts.unknown import UnknownBy
+    from zoo.exporting.evaluate import Evaluation
+    from zoo.exporting.predict import Predictions
+    from zoo.records.artifact import Artifact
+    from zoo.records.find import Named
+    from zoo.records.run import Run
+
+SPLITS = ("train", "val", "test")
+
+
+def evaluate(
+    subject: Named = None,
+    split: str = "test",
+    *,
+    runs: str | Path | None = None,
+    progress: Progress = True,
+    catalogue: Catalogue | str | Path | None = None,
+) -> Evaluation:
+    """Measure accuracy, per class and as a confusion matrix; with several labels an image, mAP and each label.
+
+    Args:
+        subject: A run or an artifact, its name or its path; of a run's name its newest artifact, if it has one
+            [default: the newest].
+        split: train, val or test.
+        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
+        progress: True tells on stderr what is done; a function gets each line; False tells nothing.
+        catalogue: A registry.toml to lay over the built-in one.
+
+    Raises:
+        RunInvalid, ArtifactInvalid, DatasetInvalid: the run, the artifact or the data is not what it was.
+    """
+    if split not in SPLITS:
+        raise OptionInvalid(f"split {split!r} is none; write one of {', '.join(SPLITS)}")
+    found = find_subject(subject, _root(runs), noting(progress))
+    from zoo.exporting.evaluate import evaluate_subject
+
+    return evaluate_subject(opened(catalogue), found, split)
+
+
+def export(
+    run: Run | str | Path | None = None,
+    format: str = "",
+    *,
+    precision: str = "",
+    target: str = "host",
+    max_drop: float = ExportSpec.max_drop,
+    min_speedup: float | None = None,
+    search: str | None = None,
+    fallback: bool = True,
+    calibrate: bool = False,
+    unknown: float | None = None,
+    unknown_by: UnknownBy = "energy",
+    prune: float = 0.0,
+    prune_epochs: int = ExportSpec.prune_epochs,
+    resize_in_graph: bool = False,
+    options: Mapping[str, Any] | None = None,
+    runs: str | Path | None = None,
+    progress: Progress = True,
+    catalogue: Catalogue | str | Path | None = None,
+) -> Artifact:
+    """Export a run, prove the file on the run's own validation images, and return the artifact.
+
+    Args:
+        run: A run, its name or its path [default: the newest].
+        format: A name of `zoo.exporters()` [default: onnx].
+        precision: One of the exporter's [default: the target's, else the exporter's first].
+        target: A name of `zoo.targets()`.
+        max_drop: Points of top-1 that the file may lose; of exact match and mAP where an image may have several labels.
+        min_speedup: Over fp32 in its runtime [default: 1.0 for int8, not judged otherwise].
+        search: How much int8 may try: quick, balanced or thorough.
+        fallback: Whether parts may stay in float, or another precision be made, where the one asked for is refused.
+        calibrate: Fit a temperature on the validation images, so that probabilities are honest.
+        unknown: The share of known images, in 0..1, that an output `unknown` may hold for such; None: no such output.
+        unknown_by: What that is decided by: energy or max-logit.
+        prune: The share of the channels, in 0..1, that is cut out before.
+        prune_epochs: Of training after that.
+        resize_in_graph: Whether the file resizes and crops, and so takes one image of any size.
+        options: The exporter's own.
+        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
+        progress: True tells on stderr what is done; a function gets each line; False tells nothing.
+        catalogue: A registry.toml to lay over the built-in one.
+
+    Raises:
+        ProofFailed: the proof refuses the file; `artifact` is what was kept aside, `report` what was measured.
+        UnknownName, OptionInvalid: a name, precision or option that there is not.
+        RunInvalid, DatasetInvalid: the run or its data is not what it was.
+        ExportUnsupported: the exporter cannot express this model.
+    """
+    spec = ExportSpec(
+        format=format or f"{OURS}/onnx",
+        precision=precision,
+        target=target,
+        max_drop=max_drop,
+        min_speedup=min_speedup,
+        options={**({"search": search} if search else {}), **(options or {})},
+        fallback=fallback,
+        calibrate=calibrate,
+        unknown=unknown,
+        unknown_by=unknown_by,
+        prune=prune,
+        prune_epochs=prune_epochs,
+        resize=resize_in_graph,
+    )
+    names, note = opened(catalogue), noting(progress)
+    check_words(names, spec)
+    found = find_trained(run, _root(runs), note)
+    from zoo.exporting.export import export_run
+
+    artifact, manifest = export_run(names, found, spec, note)
+    if not manifest.report.accepted:
+        refused = ProofFailed(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at")
+        refused.artifact, refused.report = artifact, manifest.report
+        raise refused
+    return artifact
+
+
+def predict(
+    subject: Named,
+    images: Image | str | Sequence[Image | str],
+    *,
+    top: int = 3,
+    runs: str | Path | None = None,
+    progress: Progress = True,
+    catalogue: Catalogue | str | Path | None = None,
+) -> Predictions:
+    """Classify images: by an artifact in its own runtime, as a device does, or by a run's weights in PyTorch.
+
+    Args:
+        subject: A run or an artifact, its name or its path; of a run's name its newest artifact; None: the newest.
+        images: One or several: files, encoded bytes, or RGB uint8 [H, W, 3].
+        top: How many classes to tell, where an image has one.
+        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
+        progress: True tells on stderr what is done; a function gets each line; False tells nothing.
+        catalogue: A registry.toml to lay over the built-in one.
+
+    Returns:
+        For each image, in order, an answer with `top`, and `labels` and `unknown` where the model tells them.
+
+    Raises:
+        ImageUnreadable: a file that is no complete image; it is named, and nothing is answered for the others.
+        RunInvalid, ArtifactInvalid: the run or the artifact cannot be used.
+    """
+    asked = _several(images)
+    for image in asked:
+        if isinstance(image, Path) and not image.exists():
+            name = str(image).encode("utf-8", "backslashreplace").decode()
+            raise ImageUnreadable(f"{name} cannot be read: {os.strerror(errno.ENOENT)}; check the path")
+    found = find_subject(subject, _root(runs), noting(progress))
+    from zoo.exporting.predict import predict_images
+
+    return predict_images(opened(catalogue), found, asked, top=top)
+
+
+def _several(images: Any) -> list[Image]:
+    """Return one image or several as a list, names of files as paths."""
+    one = isinstance(images, str | Path | bytes) or hasattr(images, "dtype")
+    return [Path(image) if isinstance(image, str) else image for image in ([images] if one else images)]
+
+
+def _root(runs: str | Path | None) -> Path:
+    return runs_root(None if runs is None else Path(runs))

@@ -1,0 +1,125 @@
+"""What a person reads of an artifact's proof, on a terminal and in a notebook: the verdict, a line for each fact."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from zoo.evaluation.figures import megabytes, percent
+from zoo.evaluation.page import fragment, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from zoo.records.manifest import Manifest, Report, ResizeCost
+
+Fact = tuple[str, str]
+"""What it is, and what it comes to."""
+
+
+def verdict(manifest: Manifest, report: Report) -> str:
+    """Return the line above all others."""
+    told = "accepted" if report.accepted else "REFUSED"
+    return f"{manifest.format} {manifest.precision}: {told} on {report.images} {report.split} images"
+
+
+def facts(manifest: Manifest, report: Report) -> list[Fact]:
+    """Return what was measured."""
+    return [*_accuracy(manifest, report), *_honesty(manifest, report), *_difference(report), *_cost(report)]
+
+
+def remarks(manifest: Manifest, report: Report) -> list[str]:
+    """Return what else should be known, a sentence each."""
+    said = [*manifest.made.get("notes", ())]
+    if not report.on_target:
+        said.append(f"latency is this machine's, not that of {manifest.target}: prove it again on the device")
+    return said + [f"refused: {reason}" for reason in report.reasons]
+
+
+def making(manifest: Manifest) -> list[str]:
+    """Return what was done before the proof and is worth a sentence: pruning, or another precision than was asked."""
+    said = []
+    if cut := manifest.pruning:
+        said.append(
+            f"pruned by {cut.share:g}: {_megas(cut.parameters)} of {_megas(cut.parameters_before)} parameters, "
+            f"{_megas(cut.macs)} of {_megas(cut.macs_before)} multiplications, {cut.epochs} epochs after"
+        )
+    if instead := manifest.instead_of:
+        said += [
+            f"{instead.precision} was refused: {'; '.join(instead.reasons)}",
+            f"{manifest.precision} was made instead",
+        ]
+    return said
+
+
+def proof_fragment(path: Path, manifest: Manifest) -> str:
+    """Return what a notebook shows of an artifact."""
+    report = manifest.report
+    lines = "".join(f"<p>{escape(line)}</p>" for line in (*making(manifest), *remarks(manifest, report)))
+    colour = "good" if report.accepted else "bad"
+    body = [
+        f'<p class="big {colour}">{escape(verdict(manifest, report))}</p>',
+        f'<p class="faint">{escape(str(path))}</p>',
+        table(("", ""), facts(manifest, report)),
+        lines,
+    ]
+    return fragment(body)
+
+
+def resize_told(cost: ResizeCost) -> str:
+    """Tell what resizing inside the file costs."""
+    added = f"{cost.milliseconds:.2f} ms" if cost.milliseconds > 0 else "lost in noise"
+    size = f"{cost.width} x {cost.height}, the median image"
+    return f"{added} at {size} ({cost.file.p50:.2f} in all; Pillow {cost.pillow.p50:.2f})"
+
+
+def _accuracy(manifest: Manifest, report: Report) -> Iterator[Fact]:
+    low, high = report.drop_interval
+    share = "exact match" if manifest.multi_label else "top-1"
+    yield f"{share}, eager fp32", percent(report.reference_top1)
+    yield f"{share}, this file", percent(report.artifact_top1)
+    yield "drop", f"{report.drop:.2f} points (95 %: {low:.2f} to {high:.2f}; allowed {report.max_drop:g})"
+    if report.reference_map is not None and report.artifact_map is not None:
+        yield "mAP, eager fp32", percent(report.reference_map)
+        yield "mAP, this file", percent(report.artifact_map)
+        yield "drop of mAP", f"{report.map_drop:.2f} points (allowed {report.max_drop:g})"
+    yield "flips", f"{report.flips} of {report.images}"
+    if near := report.fidelity:
+        yield "cosine of the logits", f"{near.cosine:.4f} (worst tenth {near.cosine_p10:.4f})"
+
+
+def _honesty(manifest: Manifest, report: Report) -> Iterator[Fact]:
+    """Tell how far probabilities, and what is called unknown, can be believed."""
+    if report.reference_ece is not None and report.artifact_ece is not None:
+        yield "calibration error", f"{percent(report.artifact_ece)} (eager fp32 {percent(report.reference_ece)})"
+    if found := manifest.temperature:
+        parts = [f"{name} {percent(found.ece_before[name])} to {percent(e)}" for name, e in found.ece_after.items()]
+        yield f"by the temperature {found.value:.3f}", f"{', '.join(parts)} (eager fp32)"
+    if manifest.unknown and report.artifact_unknown is not None:
+        shares = manifest.unknown.known_called_unknown.items()
+        told = ", ".join(f"{name} {percent(share)}" for name, share in shares)
+        asked = f"asked for {percent(manifest.unknown.rate)}"
+        yield "known images called unknown", f"{percent(report.artifact_unknown)} ({asked}; eager fp32 {told})"
+
+
+def _difference(report: Report) -> Iterator[Fact]:
+    yield "largest probability difference", f"{report.max_probability_difference:.2g}"
+    if agreement := report.against_onnxruntime_fp32:
+        told = f"{agreement.flips} flips, difference {agreement.max_probability_difference:.2g}"
+        yield "against fp32 ONNX", told
+
+
+def _cost(report: Report) -> Iterator[Fact]:
+    yield "size", f"{megabytes(report.size_bytes)} (fp32 {megabytes(report.fp32_size_bytes or report.size_bytes)})"
+    for name, timing in report.latency_ms.items():
+        if timing:
+            yield f"latency, {name.replace('_', ' ')}", f"{timing.p50:.3f} ms (p95 {timing.p95:.3f})"
+    if report.resize:
+        yield "resize in the graph", resize_told(report.resize)
+    if report.speedup is not None:
+        yield "speed over fp32, same runtime", f"{report.speedup:.2f}x, {report.threads} thread(s), batch 1"
+
+
+def _megas(count: int) -> str:
+    return f"{count / 1e6:.2f} M"
