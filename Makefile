@@ -37,10 +37,11 @@ test-arm: setup  ## A bundle on emulated aarch64: the selftest, and 200 pictures
 test-avx2: setup  ## The same on an emulated x86 without VNNI, and the answers of a stored int8 file there
 	@$(BIN)/python -m pytest tests/devices -k haswell
 
-lint: setup  ## ruff, the trees in README and docs, and mypy strict
+lint: setup  ## ruff, what README and docs take from the code, and mypy strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python docs/tree.py
+	@$(BIN)/python docs/options.py
 	@$(BIN)/mypy
 	@for package in plugins/zoo-plugin-*; do (cd $$package && $(CURDIR)/$(BIN)/mypy) || exit 1; done
 

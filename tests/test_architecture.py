@@ -131,8 +131,10 @@ def test_files_and_functions_stay_small(file: Path) -> None:
     text = file.read_text()
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and not file.is_relative_to(ROOT / "zoo/cli"):
-            assert (node.end_lineno or 0) - node.lineno < 50, f"{node.name} in {file.name} is too long"
+        if isinstance(node, ast.FunctionDef):
+            # A command and the function that it calls have a line for each of their words.
+            limit = 60 if file.is_relative_to(ROOT / "zoo/cli") or file.name == "door.py" else 50
+            assert (node.end_lineno or 0) - node.lineno < limit, f"{node.name} in {file.name} is too long"
 
 
 @pytest.mark.parametrize(

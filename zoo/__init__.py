@@ -60,10 +60,12 @@ _DOORS = {
 """Name -> the module that has it: `import zoo` loads none of them."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _DOORS:
-        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_DOORS[name]), name)
+if not TYPE_CHECKING:  # or a type checker would believe in any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _DOORS:
+            raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+        return getattr(importlib.import_module(_DOORS[name]), name)
 
 
 def __dir__() -> list[str]:

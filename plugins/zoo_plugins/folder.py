@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from zoo.errors import DatasetInvalid
 from zoo.plugin import Dataset, Split, image_files, image_folder
 
@@ -75,6 +73,8 @@ def _split(path: Path, classes: tuple[str, ...]) -> Split:
     files = [(file, classes.index(place.name)) for place in folders for file in image_files(place)]
     if not files:
         raise DatasetInvalid(f"{path} holds no image in a class folder of train's; sort some into it or remove it")
+    import numpy as np
+
     return Split(images=[file for file, _ in files], labels=np.array([label for _, label in files], dtype=np.int64))
 
 

@@ -28,7 +28,7 @@ from zoo.cli import (
     verify,
 )
 from zoo.cli.flags import GroupedCommand
-from zoo.cli.plain import PlainCommand, keep_text
+from zoo.cli.plain import PlainCommand, plainly
 from zoo.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, Elsewhere, ZooError, first_line, lacks_memory
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class OneLineErrors(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the global options, taken as they are typed."""
-        return keep_text(super().get_params(ctx))
+        return plainly(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and turn what it raises into an exit code."""
@@ -133,16 +133,16 @@ def main(
 
 app.command("train", cls=GroupedCommand)(train.train_cli)
 app.command("tune", cls=GroupedCommand)(tune.tune_cli)
-app.command("eval")(evaluate.eval_cli)
-app.command("export")(export.export_cli)
-app.command("verify")(verify.verify_cli)
-app.command("predict")(predict.predict_cli)
-app.command("bundle")(bundle.bundle_cli)
-app.command("monitor")(monitor.monitor_cli)
-app.command("serve")(serve.serve_cli)
-app.command("bench")(bench.bench_cli)
+app.command("eval", cls=PlainCommand)(evaluate.eval_cli)
+app.command("export", cls=PlainCommand)(export.export_cli)
+app.command("verify", cls=PlainCommand)(verify.verify_cli)
+app.command("predict", cls=PlainCommand)(predict.predict_cli)
+app.command("bundle", cls=PlainCommand)(bundle.bundle_cli)
+app.command("monitor", cls=PlainCommand)(monitor.monitor_cli)
+app.command("serve", cls=PlainCommand)(serve.serve_cli)
+app.command("bench", cls=PlainCommand)(bench.bench_cli)
 app.command("list", cls=PlainCommand)(listing.list_cli)
-app.command("show")(show.show_cli)
+app.command("show", cls=PlainCommand)(show.show_cli)
 app.add_typer(data.data_app, name="data")
 app.add_typer(plugin.plugin_app, name="plugin")
-app.command("doctor")(doctor.doctor_cli)
+app.command("doctor", cls=PlainCommand)(doctor.doctor_cli)

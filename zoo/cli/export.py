@@ -11,6 +11,8 @@ from zoo.cli.completion import names, options
 from zoo.cli.options import Json, Runs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zoo.records.artifact import Artifact
     from zoo.records.manifest import Manifest, Report
 
@@ -30,49 +32,65 @@ class Effort(StrEnum):
     thorough = "thorough"
 
 
+Run = Annotated[str | None, typer.Argument(help="A run [default: the newest].")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="ONNX, the format to build on.")]
+Torchscript = Annotated[bool, typer.Option("--torchscript", help="TorchScript; deprecated by PyTorch.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", help="Any exporter: `zoo list exporters`.", autocompletion=names("exporter")),
+]
+Fp32 = Annotated[bool, typer.Option("--fp32")]
+Fp16 = Annotated[bool, typer.Option("--fp16")]
+Int8 = Annotated[bool, typer.Option("--int8")]
+Precision = Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")]
+Target = Annotated[str, typer.Option(help="A device: `zoo list targets`.", autocompletion=names("target"))]
+MaxDrop = Annotated[float, typer.Option(help="Points of top-1 that the artifact may lose; of exact match, and mAP.")]
+MinSpeedup = Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")]
+Search = Annotated[Effort | None, typer.Option(help="How much int8 may try: about 1, 5, 20 minutes for a MobileNet.")]
+Fallback = Annotated[
+    bool,
+    typer.Option("--fallback/--no-fallback", help="Where int8 fails: parts in float, or int8-weights."),
+]
+Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Make probabilities honest: a temperature, fitted on val.")
+]
+Unknown = Annotated[
+    float | None,
+    typer.Option(help="Add an output for images unlike all known; the share of known ones it may hold for such."),
+]
+UnknownBy = Annotated[Score, typer.Option(help="What it is decided by.")]
+Prune = Annotated[float, typer.Option(metavar="SHARE", help="Cut out this share of the channels, for example 0.3.")]
+PruneEpochs = Annotated[int, typer.Option(help="Epochs of training after that.")]
+ResizeInGraph = Annotated[
+    bool, typer.Option("--resize-in-graph", help="Let the file resize and crop: one image of any size in.")
+]
+ExportOption = Annotated[
+    list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
+]
+
+
 def export_cli(
     ctx: typer.Context,
-    run: Annotated[str | None, typer.Argument(help="A run [default: the newest].")] = None,
-    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX, the format to build on.")] = False,
-    torchscript: Annotated[bool, typer.Option("--torchscript", help="TorchScript; deprecated by PyTorch.")] = False,
-    format_: Annotated[
-        str | None,
-        typer.Option("--format", help="Any exporter: `zoo list exporters`.", autocompletion=names("exporter")),
-    ] = None,
-    fp32: Annotated[bool, typer.Option("--fp32")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16")] = False,
-    int8: Annotated[bool, typer.Option("--int8")] = False,
-    precision: Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")] = None,
-    target: Annotated[str, typer.Option(help="A device: `zoo list targets`.", autocompletion=names("target"))] = "host",
-    max_drop: Annotated[
-        float, typer.Option(help="Points of top-1 that the artifact may lose; of exact match, and mAP.")
-    ] = 1.0,
-    min_speedup: Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")] = None,
-    search: Annotated[
-        Effort | None, typer.Option(help="How much int8 may try: about 1, 5, 20 minutes for a MobileNet.")
-    ] = None,
-    fallback: Annotated[
-        bool,
-        typer.Option("--fallback/--no-fallback", help="Where int8 fails: parts in float, or int8-weights."),
-    ] = True,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Make probabilities honest: a temperature, fitted on val.")
-    ] = False,
-    unknown: Annotated[
-        float | None,
-        typer.Option(help="Add an output for images unlike all known; the share of known ones it may hold for such."),
-    ] = None,
-    unknown_by: Annotated[Score, typer.Option(help="What it is decided by.")] = Score.energy,
-    prune: Annotated[
-        float, typer.Option(metavar="SHARE", help="Cut out this share of the channels, for example 0.3.")
-    ] = 0.0,
-    prune_epochs: Annotated[int, typer.Option(help="Epochs of training after that.")] = 2,
-    resize_in_graph: Annotated[
-        bool, typer.Option("--resize-in-graph", help="Let the file resize and crop: one image of any size in.")
-    ] = False,
-    export_option: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE for the exporter.", autocompletion=options("export_option"))
-    ] = None,
+    run: Run = None,
+    onnx: Onnx = False,
+    torchscript: Torchscript = False,
+    format_: Format = None,
+    fp32: Fp32 = False,
+    fp16: Fp16 = False,
+    int8: Int8 = False,
+    precision: Precision = None,
+    target: Target = "host",
+    max_drop: MaxDrop = 1.0,
+    min_speedup: MinSpeedup = None,
+    search: Search = None,
+    fallback: Fallback = True,
+    calibrate: Calibrate = False,
+    unknown: Unknown = None,
+    unknown_by: UnknownBy = Score.energy,
+    prune: Prune = 0.0,
+    prune_epochs: PruneEpochs = 2,
+    resize_in_graph: ResizeInGraph = False,
+    export_option: ExportOption = None,
     runs: Runs = None,
     json: Json = False,
 ) -> None:
@@ -82,20 +100,13 @@ def export_cli(
     from zoo.errors import ProofFailed
     from zoo.exporting.door import export
 
-    formats = [
-        name
-        for name, given in ((f"{OURS}/onnx", onnx), (f"{OURS}/torchscript", torchscript), (format_, format_))
-        if given and name
-    ]
-    precisions = [name for name, given in (("fp32", fp32), ("fp16", fp16), ("int8", int8)) if given]
-    precisions += [precision] if precision else []
-    if len(formats) > 1 or len(precisions) > 1:
-        raise typer.BadParameter("name one format and one precision; run the command again for another")
+    flags = {f"{OURS}/onnx": onnx, f"{OURS}/torchscript": torchscript, format_ or "": format_}
+    precisions = {"fp32": fp32, "fp16": fp16, "int8": int8, precision or "": precision}
     try:
         artifact = export(
             run,
-            formats[0] if formats else "",
-            precision=precisions[0] if precisions else "",
+            _one(flags),
+            precision=_one(precisions),
             target=target,
             max_drop=max_drop,
             min_speedup=min_speedup,
@@ -116,6 +127,14 @@ def export_cli(
             _print(exc.artifact, json=json)
         raise
     _print(artifact, json=json)
+
+
+def _one(said: Mapping[str, object]) -> str:
+    """Return the only name that was said; empty if none was."""
+    names = [name for name, given in said.items() if given]
+    if len(names) > 1:
+        raise typer.BadParameter("name one format and one precision; run the command again for another")
+    return names[0] if names else ""
 
 
 def _print(artifact: Artifact, *, json: bool) -> None:

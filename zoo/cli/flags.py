@@ -7,11 +7,11 @@ import inspect
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 from typer.models import ArgumentInfo
 
 from zoo.cli.completion import names, options
 from zoo.cli.options import RUN, SEARCH
+from zoo.cli.plain import PlainCommand
 from zoo.records.options import training_options
 from zoo.records.rows import Group
 
@@ -26,7 +26,7 @@ GIVEN = "given"
 """The parameter of a command that takes what its flags said: option -> value, those that were not used left out."""
 
 
-class GroupedCommand(TyperCommand):
+class GroupedCommand(PlainCommand):
     """A command whose help has a heading for each group of options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -93,4 +93,4 @@ def _meant(row: Option, said: Any) -> Any:
         return parse_pairs(said or (), row.flag) or None
     if row.number_or and said is not None and said not in row.number_or and not said.lstrip("+-").isdigit():
         raise typer.BadParameter(f"{said!r} is no number, nor {' or '.join(row.number_or)}", param_hint=row.flag)
-    return ",".join(said) if row.is_repeated and said is not None else said
+    return (",".join(said or ()) or None) if row.is_repeated else said

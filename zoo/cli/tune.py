@@ -43,62 +43,70 @@ class Asked:
     seed: int
 
 
+Model = Annotated[str, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="A dataset's name, or a folder with a sub-folder a class.",
+        autocompletion=names("dataset"),
+        rich_help_panel=Group.data.value,
+    ),
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION=WHERE",
+        help="OPTION=LOW..HIGH, with :log or without, or OPTION=A,B,C: any training option.",
+        rich_help_panel=SEARCH,
+    ),
+]
+Trials = Annotated[
+    int,
+    typer.Option(min=1, help="How many; the same command goes on until they are done.", rich_help_panel=SEARCH),
+]
+Objective = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIGURE",
+        help="val_top1, val_loss or another figure; latency (ms) or size (MB) of the exported fp32 ONNX.",
+        rich_help_panel=SEARCH,
+    ),
+]
+Pruner = Annotated[
+    str,
+    typer.Option(
+        help="Who stops trials that fall behind: median, hyperband, none; auto is median.", rich_help_panel=SEARCH
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(min=1, max=256, help="Trials at the same time, each in a process.", rich_help_panel=SEARCH),
+]
+Storage = Annotated[
+    str,
+    typer.Option(
+        help="A SQLite file or a database's address, for many machines [default: in the folder].",
+        rich_help_panel=SEARCH,
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Of the search, and of every trial's run.", rich_help_panel=SEARCH)]
+Name = Annotated[str | None, typer.Option(help="The study's name [default: MODEL-DATASET].", rich_help_panel=RUN)]
+
+
 @with_training_flags
 def tune_cli(
     ctx: typer.Context,
     given: dict[str, Any],
-    model: Annotated[str, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))],
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="A dataset's name, or a folder with a sub-folder a class.",
-            autocompletion=names("dataset"),
-            rich_help_panel=Group.data.value,
-        ),
-    ],
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="OPTION=WHERE",
-            help="OPTION=LOW..HIGH, with :log or without, or OPTION=A,B,C: any training option.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
-    trials: Annotated[
-        int,
-        typer.Option(min=1, help="How many; the same command goes on until they are done.", rich_help_panel=SEARCH),
-    ] = 20,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FIGURE",
-            help="val_top1, val_loss or another figure; latency (ms) or size (MB) of the exported fp32 ONNX.",
-            rich_help_panel=SEARCH,
-        ),
-    ] = None,
-    pruner: Annotated[
-        str,
-        typer.Option(
-            help="Who stops trials that fall behind: median, hyperband, none; auto is median.", rich_help_panel=SEARCH
-        ),
-    ] = "auto",
-    jobs: Annotated[
-        int,
-        typer.Option(min=1, max=256, help="Trials at the same time, each in a process.", rich_help_panel=SEARCH),
-    ] = 1,
-    storage: Annotated[
-        str,
-        typer.Option(
-            help="A SQLite file or a database's address, for many machines [default: in the folder].",
-            rich_help_panel=SEARCH,
-        ),
-    ] = "",
-    seed: Annotated[
-        int | None, typer.Option(help="Of the search, and of every trial's run.", rich_help_panel=SEARCH)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The study's name [default: MODEL-DATASET].", rich_help_panel=RUN)
-    ] = None,
+    model: Model,
+    dataset: Dataset,
+    search: Search = None,
+    trials: Trials = 20,
+    objective: Objective = None,
+    pruner: Pruner = "auto",
+    jobs: Jobs = 1,
+    storage: Storage = "",
+    seed: Seed = None,
+    name: Name = None,
     runs: Runs = None,
     recipe: Recipe = None,
     config: Config = None,
@@ -142,6 +150,7 @@ def _default_name(model: str, dataset: str) -> str:
 def _tune(asked: Asked) -> TuneResult:
     from zoo.contracts.progress import note
 
+    _check(asked)
     plan = _plan(asked)
     plan.check()
     from zoo.tune.result import conclude
@@ -151,6 +160,17 @@ def _tune(asked: Asked) -> TuneResult:
     with _helpers(asked):
         work(plan, study, note)
     return conclude(plan, study)
+
+
+def _check(asked: Asked) -> None:
+    """Raise for what needs no PyTorch to be wrong, in what all trials share."""
+    from zoo.catalogue import Catalogue
+    from zoo.records.layers import merged, option_layers
+    from zoo.training.early import check_early
+
+    catalogue = Catalogue.read(asked.registry)
+    values, _ = merged(option_layers(catalogue, asked.given, asked.recipe, asked.config, asked.folder.parent))
+    check_early(catalogue, values)
 
 
 def _plan(asked: Asked) -> TunePlan:

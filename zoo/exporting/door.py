@@ -16,7 +16,7 @@ from zoo.exporting.job import ExportSpec, check_words
 from zoo.records.find import find_subject, find_trained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Image
@@ -93,21 +93,15 @@ def export(
         search: How much int8 may try: quick, balanced or thorough.
         fallback: Whether parts may stay in float, or another precision be made, where the one asked for is refused.
         calibrate: Fit a temperature on the validation images, so that probabilities are honest.
-        unknown: The share of known images, in 0..1, that an output `unknown` may hold for such; None: no such output.
-        unknown_by: What that is decided by: energy or max-logit.
-        prune: The share of the channels, in 0..1, that is cut out before.
-        prune_epochs: Of training after that.
+        unknown: Share of known images, in 0..1, that an output `unknown` may call so, by `unknown_by`; None: no output.
+        prune: Share of the channels, in 0..1, cut out before; `prune_epochs` of training follow.
         resize_in_graph: Whether the file resizes and crops, and so takes one image of any size.
-        options: The exporter's own.
-        runs: The folder of all runs [default: $ZOO_RUNS, else ./runs].
-        progress: True tells on stderr what is done; a function gets each line; False tells nothing.
-        catalogue: A registry.toml to lay over the built-in one.
+        options: The exporter's own; `runs`, `progress` and `catalogue` as for `evaluate`.
 
     Raises:
         ProofFailed: the proof refuses the file; `artifact` is what was kept aside, `report` what was measured.
-        UnknownName, OptionInvalid: a name, precision or option that there is not.
+        UnknownName, OptionInvalid, ExportUnsupported: there is no such name or option; the format cannot express it.
         RunInvalid, DatasetInvalid: the run or its data is not what it was.
-        ExportUnsupported: the exporter cannot express this model.
     """
     spec = ExportSpec(
         format=format or f"{OURS}/onnx",
@@ -124,12 +118,17 @@ def export(
         prune_epochs=prune_epochs,
         resize=resize_in_graph,
     )
-    names, note = opened(catalogue), noting(progress)
-    check_words(names, spec)
-    found = find_trained(run, _root(runs), note)
+    return _export(opened(catalogue), run, spec, _root(runs), noting(progress))
+
+
+def _export(
+    catalogue: Catalogue, run: Run | str | Path | None, spec: ExportSpec, root: Path, note: Callable[[str], None]
+) -> Artifact:
+    check_words(catalogue, spec)
+    found = find_trained(run, root, note)
     from zoo.exporting.export import export_run
 
-    artifact, manifest = export_run(names, found, spec, note)
+    artifact, manifest = export_run(catalogue, found, spec, note)
     if not manifest.report.accepted:
         refused = ProofFailed(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at")
         refused.artifact, refused.report = artifact, manifest.report

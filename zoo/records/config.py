@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from zoo.errors import OptionInvalid
 from zoo.records.options import USUAL_EPOCHS, Options
+from zoo.records.rows import parts_of
 
 if TYPE_CHECKING:
     from zoo.data.folds import Fold
@@ -80,7 +81,7 @@ class TrainConfig(BaseModel, Options):
     @field_validator("betas", "trackers", "license_allow", mode="before")
     @classmethod
     def _split_text(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return parts_of(value)
 
 
 class Resolved(BaseModel):

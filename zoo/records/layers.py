@@ -29,32 +29,42 @@ Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""
 
 
+def merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Lay `layers` over each other, the later over the earlier: values as they were given, and where each came from.
+
+    Raises:
+        OptionInvalid: an unknown option, or a table where there was none; the layer is named.
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(training_options(), "default")
+    for origin, given in layers:
+        for key, value in given.items():
+            if key not in origins:
+                raise OptionInvalid(unknown_option(key, f" (from {origin})"))
+            below = values.get(key, {})
+            if isinstance(value, dict) and not isinstance(below, dict):
+                raise OptionInvalid(
+                    f"option {key} is a table (from {origin}) over {shown(below)} (from {origins[key]}); take one away"
+                )
+            values[key] = {**below, **value} if isinstance(value, dict) else value
+            origins[key] = origin
+    return values, origins
+
+
 def resolve(layers: Sequence[Layer]) -> Resolved:
     """Lay `layers` over the built-in defaults, the later over the earlier.
 
     Raises:
         OptionInvalid: an unknown option, a wrong type or a value out of range; the layer is named.
     """
-    merged: dict[str, Any] = {}
-    origins = dict.fromkeys(training_options(), "default")
-    for origin, values in layers:
-        for key, value in values.items():
-            if key not in origins:
-                raise OptionInvalid(unknown_option(key, f" (from {origin})"))
-            below = merged.get(key, {})
-            if isinstance(value, dict) and not isinstance(below, dict):
-                raise OptionInvalid(
-                    f"option {key} is a table (from {origin}) over {shown(below)} (from {origins[key]}); take one away"
-                )
-            merged[key] = {**below, **value} if isinstance(value, dict) else value
-            origins[key] = origin
+    values, origins = merged(layers)
     # Whatever is wrong with a name or a file is told before pydantic is loaded.
     from pydantic import ValidationError
 
     from zoo.records.config import Resolved, TrainConfig
 
     try:
-        return Resolved(config=TrainConfig(**merged), origins=origins)
+        return Resolved(config=TrainConfig(**values), origins=origins)
     except ValidationError as exc:
         raise OptionInvalid(_one_line(exc, origins)) from exc
 
@@ -133,13 +143,18 @@ def unknown_option(name: str, where: str = "") -> str:
     return f"no training option is named {name!r}{where}; {hint}"
 
 
+def missing_option(name: str) -> str:
+    """Return what is said where an option is missing that has no default."""
+    return f"training needs a {name}; for example `zoo train tiny --dataset digits`"
+
+
 def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
     error = exc.errors()[0]
     # A name that is no UTF-8 has no place.
     key = str(error["loc"][0]) if error["loc"] else "with a name that is no text"
     where = f" (from {origins[key]})" if key in origins else ""
     if error["type"] == "missing":
-        return f"training needs a {key}; for example `zoo train tiny --dataset digits`"
+        return missing_option(key)
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"option {key} = {shown(error['input'])}{where}: {message}"
 
@@ -191,11 +206,10 @@ def parent_layers(path: Path, *, dataset: str | None = None, qat: bool = False) 
     return [(f"run {run.name}", kept), ("--from", gentler), *([("--qat", QAT)] if qat else [])]
 
 
-def resolve_options(
+def option_layers(
     catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
-) -> Resolved:
-    """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
-
+) -> list[Layer]:
+    """Return recipe, model entry, file and command line, the most general first; a parent is found below `runs`."""
     layers = [file_layer(config)] if config else []
     asked = {**(layers[0][1] if layers else {}), **given}
     below: list[Layer] = []
@@ -213,7 +227,14 @@ def resolve_options(
         usual = FROM_RANDOM if random else DEFAULT_RECIPE
         recipes = recipe_layers(catalogue.registry, recipe or choice.entry.recipe or usual)
         layers = [*recipes, model_layer(choice), *layers]
-    resolved = resolve([*layers, ("command line", given)])
+    return [*layers, ("command line", given)]
+
+
+def resolve_options(
+    catalogue: Catalogue, given: dict[str, Any], recipe: str | None, config: Path | None, runs: Path | None = None
+) -> Resolved:
+    """Lay defaults, recipe, model entry, file and command line over each other; a teacher is found below `runs`."""
+    resolved = resolve(option_layers(catalogue, given, recipe, config, runs))
     absolute = lasting(catalogue, resolved.config.model_dump(), runs)
     return resolved.model_copy(update={"config": resolved.config.model_copy(update=absolute)})
 

@@ -69,7 +69,7 @@ class Options:
         float, Range(gt=0, le=1), Told(MODEL, "Share of the epochs in which the images grow.")
     ] = 0.75
     pretrained: Annotated[bool, Told(MODEL, "Start from random weights.")] = True
-    """True takes the hub's."""
+    """The flag turns it off; on takes the weights that the model has at the hub."""
     weights: Annotated[str, Told(MODEL, "Start from a local weights file, instead of the hub's.", metavar="FILE")] = ""
     parent: Annotated[
         str, Told(MODEL, "Go on from a finished run's weights and options, in a new run.", flag="--from", metavar="RUN")

@@ -139,3 +139,8 @@ def _option(table: type, name: str, annotated: Any) -> Option:
     told = next(value for value in metadata if isinstance(value, Told))
     limits = next((str(value) for value in metadata if isinstance(value, Range)), "")
     return Option(name=name, type=kind, default=getattr(table, name, REQUIRED), told=told, bounds=limits)
+
+
+def parts_of(value: Any) -> Any:
+    """Return the parts of a text with commas; what is none is returned as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -8,24 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.catalogue.isolation.reading import read
 from zoo.catalogue.made.augmentation import find_augmentation, is_pipeline_file
-from zoo.catalogue.made.dataset import is_users_own, open_dataset, plugin_of
+from zoo.catalogue.made.dataset import is_users_own, lasting_name, lasting_options, open_dataset, plugin_of
 from zoo.catalogue.options import unknown_option
 from zoo.errors import CheckpointInvalid, OptionInvalid
+from zoo.records.layers import missing_option
+from zoo.records.options import training_options
+from zoo.records.rows import REQUIRED, parts_of
 from zoo.training.learn.optimizer_names import optimizer_names, unknown_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from zoo.catalogue import BackboneChoice, Catalogue
+    from zoo.catalogue import Catalogue
     from zoo.catalogue.installed import Plugin
     from zoo.contracts.plugins import Dataset
-    from zoo.records.config import TrainConfig
 
 
-def check_early(catalogue: Catalogue, config: TrainConfig) -> Dataset | None:
+TEXTS = ("model", "dataset", "augment", "optimizer", "weights")
+TABLES = ("backbone_options", "dataset_options", "augment_options")
+"""What a file may bring as something else: then `TrainConfig` refuses it."""
+
+
+def check_early(catalogue: Catalogue, given: Mapping[str, Any]) -> Dataset | None:
     """Raise for whatever is wrong with names, folders and options and needs no PyTorch to be seen.
 
-    What only the libraries can tell follows later, in `check_names`. Nothing is fetched, made or written.
+    Nothing is fetched, made or written. Types and ranges are `TrainConfig`'s matter; what only the libraries can tell
+    follows later, in `check_names`.
+
+    Args:
+        catalogue: What names mean.
+        given: Training options, laid over each other; what is not in it has its default.
 
     Returns:
         The dataset, opened, where it is the user's own folder or table; None where a plugin brings it.
@@ -33,15 +45,22 @@ def check_early(catalogue: Catalogue, config: TrainConfig) -> Dataset | None:
     Raises:
         ZooError: what is wrong.
     """
-    _check_backbone(catalogue, catalogue.backbone(config.model), config.backbone_options)
-    augmentation = find_augmentation(catalogue, config.augment)
-    _check_augmentation(augmentation, config)
-    for name in config.trackers:
-        catalogue.find("tracker", name)
-    _check_optimizer(config.optimizer)
-    if config.weights and not Path(config.weights).expanduser().is_file():
-        raise CheckpointInvalid(f"{config.weights}: no such weights file; check the path")
-    return _own_dataset(catalogue, config)
+    values = {name: given.get(name, option.default) for name, option in training_options().items()}
+    for name in ("model", "dataset"):
+        if values[name] is REQUIRED:
+            raise OptionInvalid(missing_option(name))
+    kinds = {**dict.fromkeys(TEXTS, str), **dict.fromkeys(TABLES, dict)}
+    if not all(isinstance(values[name], kind) for name, kind in kinds.items()):
+        return None
+    _check_backbone(catalogue, values)
+    _check_augmentation(catalogue, values)
+    trackers = parts_of(values["trackers"])
+    for name in trackers if isinstance(trackers, tuple | list) else ():
+        catalogue.find("tracker", str(name))
+    _check_optimizer(values["optimizer"])
+    if values["weights"] and not Path(values["weights"]).expanduser().is_file():
+        raise CheckpointInvalid(f"{values['weights']}: no such weights file; check the path")
+    return _own_dataset(catalogue, values)
 
 
 def in_one_of_several() -> bool:
@@ -55,17 +74,19 @@ def _check_optimizer(name: str) -> None:
         raise OptionInvalid(unknown_optimizer(name, known))
 
 
-def _check_backbone(catalogue: Catalogue, choice: BackboneChoice, options: Mapping[str, Any]) -> None:
+def _check_backbone(catalogue: Catalogue, values: Mapping[str, Any]) -> None:
+    choice, options = catalogue.backbone(values["model"]), values["backbone_options"]
     if not choice.member:
         _check_option_names(choice.plugin, options, f"model {choice.name!r}")
     elif check := getattr(catalogue.family(choice.plugin), "check", None):
         check(choice.member, options)
 
 
-def _check_augmentation(plugin: Plugin, config: TrainConfig) -> None:
-    _check_option_names(plugin, config.augment_options, f"augmentation {config.augment!r}")
-    if is_pipeline_file(config.augment) and not Path(config.augment).expanduser().is_file():
-        raise OptionInvalid(f"{config.augment}: no such pipeline; check the path")
+def _check_augmentation(catalogue: Catalogue, values: Mapping[str, Any]) -> None:
+    name = values["augment"]
+    _check_option_names(find_augmentation(catalogue, name), values["augment_options"], f"augmentation {name!r}")
+    if is_pipeline_file(name) and not Path(name).expanduser().is_file():
+        raise OptionInvalid(f"{name}: no such pipeline; check the path")
 
 
 def _check_option_names(plugin: Plugin, given: Mapping[str, Any], owner: str) -> None:
@@ -76,9 +97,10 @@ def _check_option_names(plugin: Plugin, given: Mapping[str, Any], owner: str) ->
         raise OptionInvalid(unknown_option(owner, stray[0], known))
 
 
-def _own_dataset(catalogue: Catalogue, config: TrainConfig) -> Dataset | None:
-    plugin = plugin_of(catalogue, config.dataset)
+def _own_dataset(catalogue: Catalogue, values: Mapping[str, Any]) -> Dataset | None:
+    name, options = values["dataset"], values["dataset_options"]
+    plugin = plugin_of(catalogue, name)
     if is_users_own(plugin):
-        return open_dataset(catalogue, config.dataset, config.dataset_options)
-    _check_option_names(plugin, config.dataset_options, f"dataset {config.dataset!r}")
+        return open_dataset(catalogue, lasting_name(catalogue, name), lasting_options(options))
+    _check_option_names(plugin, options, f"dataset {name!r}")
     return None

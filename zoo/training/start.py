@@ -11,7 +11,7 @@ from zoo.catalogue import opened
 from zoo.disk.home import runs_root
 from zoo.errors import OptionInvalid
 from zoo.records.find import default_name, find_unfinished, refuse_taken
-from zoo.records.layers import changed_on_resume, lasting, resolve_options, unknown_option
+from zoo.records.layers import changed_on_resume, lasting, merged, option_layers, resolve_options, unknown_option
 from zoo.records.options import training_options
 from zoo.records.run import Run
 from zoo.training.early import check_early, in_one_of_several
@@ -89,11 +89,12 @@ class Order:
         if self.resume:
             find_unfinished(self.name, self.root)
             return self
-        config = self.resolve().config
-        dataset = check_early(self.catalogue, config)
+        values, _ = merged(option_layers(self.catalogue, self.given, self.recipe, self.config, self.root))
+        dataset = check_early(self.catalogue, values)
+        self.resolve()
         # torchrun starts its processes anew with the same command, and they find their run there.
         if self.name and "TORCHELASTIC_RUN_ID" not in os.environ:
-            refuse_taken(self.path(config))
+            refuse_taken(self.root / self.name)
         return replace(self, dataset=dataset)
 
 
