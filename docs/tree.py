@@ -17,7 +17,7 @@ AROUND = {
     "exporters/zoo_exporters/": "onnx (fp32, fp16, int8, dynamic, int8 and int4 weights), torchscript",
     "plugins/zoo_plugins/": "datasets, augmentations (none, light, standard, heavy, randaugment, file), timm, trackers",
     "plugins/zoo-plugin-*/": "separate distributions, as outsiders write them: openvino, textures",
-    "examples/": "a bundle read in C++ and in Node",
+    "examples/": "the whole path in a notebook; a bundle read in C++ and in Node",
     "tests/ bench/ docs/": "mirrors the above; every speed claim as a ratio; the demo, how to write plugins",
 }
 

@@ -73,12 +73,12 @@ def _facts(catalogue: Catalogue, kind: Thing, name: str, runs: Path | None) -> d
 
 def _model(catalogue: Catalogue, name: str) -> dict[str, Any]:
     from zoo.catalogue.licenses import code_license
-    from zoo.catalogue.made.backbone import BackboneRequest, build_backbone, parameter_count
+    from zoo.catalogue.made.backbone import BackboneRequest, outline, parameter_count
     from zoo.catalogue.options import options_of
 
     choice = catalogue.backbone(name)
     request = BackboneRequest(num_classes=1000, image_size=choice.entry.image_size, options=choice.entry.options)
-    backbone, preprocess = build_backbone(catalogue, choice, request)
+    backbone, preprocess = outline(catalogue, choice, request)
     cfg = getattr(backbone, "pretrained_cfg", {})
     has_weights = choice.entry.pretrained and bool(cfg.get("tag") or cfg.get("hf_hub_id") or cfg.get("url"))
     options = {} if choice.member else options_of(catalogue.load(choice.plugin))
