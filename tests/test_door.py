@@ -1,9 +1,8 @@
-"""`import zoo`: light, the same as the commands, typed; its page and its notebook are executed."""
+"""`import zoo`: light, the same as the commands, typed. Its page and its notebook run in `test_wheel.py`."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,28 +215,3 @@ def test_wrong_words_are_told_in_one_line(run: zoo.Run, tmp_path: Path) -> None:
         with pytest.raises(kind, match=words) as told:
             call()
         assert "\n" not in str(told.value)
-
-
-@pytest.mark.slow
-def test_its_page_runs_in_an_empty_folder(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
-    assert len(blocks) > 4
-    done = run_python("\n".join(blocks), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "True" in done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "first.tar.gz"}
-
-
-@pytest.mark.slow
-def test_the_notebook_runs_in_an_empty_folder(tmp_path: Path) -> None:
-    import nbformat
-    from nbclient import NotebookClient
-
-    notebook = nbformat.read(ROOT / "examples/first.ipynb", as_version=4)  # type: ignore[no-untyped-call]
-    nbformat.validate(notebook)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "clear its outputs: they are of one machine"
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert not [output for output in outputs if output.get("name") == "stdout"]
-    pages = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-    assert sum('class="zoo-result"' in page for page in pages) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -116,3 +117,47 @@ def test_it_brings_everything_it_needs(wheel: Path, tmp_path: Path) -> None:
     install(python, str(wheel))
     (tmp_path / "empty").mkdir()
     use_as_a_stranger(python, tmp_path / "empty")
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of a venv that has the wheel."""
+    python = make_venv(tmp_path_factory.mktemp("installed") / "venv", share=True)
+    install(python, "--no-deps", str(wheel))
+    return python
+
+
+@pytest.mark.slow
+def test_the_page_on_python_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    assert len(blocks) > 4
+    code = "\n".join([*blocks, "print(zoo.__file__)"])
+    done = subprocess.run([installed, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(installed.parent.parent) in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "first.tar.gz"}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_an_empty_folder(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    kernel, empty = tmp_path / "jupyter/kernels/wheel", tmp_path / "empty"
+    kernel.mkdir(parents=True)
+    empty.mkdir()
+    argv = [str(installed), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "wheel", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    notebook = nbformat.read(ROOT / "examples/first.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear its outputs: they are of one machine"
+    where = nbformat.v4.new_code_cell("zoo.__file__")  # type: ignore[no-untyped-call]
+    notebook.cells.append(where)
+    NotebookClient(notebook, timeout=600, kernel_name="wheel", resources={"metadata": {"path": str(empty)}}).execute()
+    assert str(installed.parent.parent) in where.outputs[0]["data"]["text/plain"]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [output for output in outputs if output.get("name") == "stdout"]
+    pages = [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+    assert sum('class="zoo-result"' in page for page in pages) == 6
+    assert {path.name for path in empty.iterdir()} == {"runs", "digits.tar.gz"}
