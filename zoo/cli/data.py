@@ -40,19 +40,21 @@ def stats_cli(
 
     found = statistics(_prepared(ctx, dataset, dataset_option, seed))
     if json:
-        print_json(found)
+        print_json(found.to_json())
         return
-    splits = list(found["images"])
-    rows = [[name, *(counts[split] for split in splits)] for name, counts in found["per_class"].items()]
-    print_table(["class", *splits], [*rows, ["all", *found["images"].values()]])
-    facts = [(side, ", ".join(f"{k} {v}" for k, v in found[side].items())) for side in ("height", "width")]
-    facts += [("mean of R, G, B", found["mean"]), ("std of R, G, B", found["std"])]
-    facts += [
-        ("largest class over smallest", f"{found['imbalance']:g}x"),
-        ("license", found["license"] or "not stated"),
+    splits = list(found.images)
+    rows = [[name, *(counts[split] for split in splits)] for name, counts in found.per_class.items()]
+    print_table(["class", *splits], [*rows, ["all", *found.images.values()]])
+    facts = [
+        ("height", found.height),
+        ("width", found.width),
+        ("mean of R, G, B", found.mean),
+        ("std of R, G, B", found.std),
+        ("largest class over smallest", f"{found.imbalance:g}x"),
+        ("license", found.license or "not stated"),
+        *(("left out", f"{image} {fault}") for image, fault in found.left_out.items()),
     ]
-    facts += [("left out", f"{image} {fault}") for image, fault in found["left_out"].items()]
-    print_table([f"of {found['looked_at']} training images", ""], facts)
+    print_table([f"of {found.looked_at} training images", ""], facts)
 
 
 @data_app.command("preview")

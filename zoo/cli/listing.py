@@ -66,7 +66,7 @@ def _runs(folder: str | None, pattern: str) -> list[Row]:
     from zoo.records.listing import row_of
     from zoo.records.listing import runs as list_runs
 
-    return [row_of(run) for run in list_runs(folder, pattern)]
+    return [row_of(run).to_json() for run in list_runs(folder, pattern)]
 
 
 def _print_models(rows: list[Row], *, everything: bool) -> None:

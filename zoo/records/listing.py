@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ class Runs(list[Run]):
     def _repr_html_(self) -> str:
         from zoo.evaluation.page import fragment, table
 
-        rows = [row_of(run) for run in self]
+        rows = [row_of(run).to_json() for run in self]
         cells = [["" if value is None else value for value in row.values()] for row in rows]
         return fragment([table([*rows[0]], cells) if rows else '<p class="faint">no finished run</p>'])
 
@@ -33,10 +34,33 @@ def runs(folder: str | Path | None = None, pattern: str = "*") -> Runs:
     return Runs(run for run in list_runs(root) if fnmatch.fnmatch(run.name, pattern))
 
 
-def row_of(run: Run) -> dict[str, Any]:
-    """Return what a table tells of a finished run; figures that it does not have are None."""
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """What a table tells of a finished run."""
+
+    name: str
+    model: str
+    dataset: str
+    test_top1: float | None
+    """In 0..1; None where an image may have several labels."""
+    test_map: float | None
+    """Mean average precision, in 0..1; None where an image has one label."""
+    created: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def row_of(run: Run) -> RunRow:
+    """Return the row of a finished run."""
     record = run.record()
-    test = record.metrics["test"]
-    figures = {f"test_{key}": round(test[key], 4) if key in test else None for key in ("top1", "map")}
-    about = {"name": run.name, "model": record.model, "dataset": record.dataset}
-    return {**about, **figures, "created": record.created[:19]}
+    top1, map_ = (record.metrics["test"].get(key) for key in ("top1", "map"))
+    return RunRow(
+        name=run.name,
+        model=record.model,
+        dataset=record.dataset,
+        test_top1=None if top1 is None else round(top1, 4),
+        test_map=None if map_ is None else round(map_, 4),
+        created=record.created[:19],
+    )
