@@ -172,9 +172,6 @@ class Options:
         float, Range(ge=0), Told(OPTIMISATION, "Epochs in which the learning rate rises from a hundredth to its peak.")
     ] = 1.0
     """Half of the run at most."""
-    warmup_start: Annotated[
-        float, Range(gt=0, le=1), Told(OPTIMISATION, "Share of the peak rate at which the warm-up begins.")
-    ] = 0.01
     loss: Annotated[
         Loss, Told(OPTIMISATION, "Of the labels; auto: bce where an image may have several, else cross_entropy.")
     ] = "auto"

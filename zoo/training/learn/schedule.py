@@ -97,7 +97,7 @@ def _cosine(config: TrainConfig, updates: int, updates_per_epoch: int) -> Schedu
         t_initial=updates,
         lr_min=config.lr / LOWEST,
         warmup_t=_warmup(config, updates, updates_per_epoch),
-        warmup_lr_init=config.lr * config.warmup_start,
+        warmup_lr_init=config.lr / LOWEST,
         warmup_prefix=False,
         t_in_epochs=False,
     )
@@ -111,7 +111,7 @@ def _steps(config: TrainConfig, decay_t: int, decay_rate: float, warmup: int) ->
         decay_t=decay_t,
         decay_rate=decay_rate,
         warmup_t=warmup,
-        warmup_lr_init=config.lr * config.warmup_start,
+        warmup_lr_init=config.lr / LOWEST,
         warmup_prefix=False,
         t_in_epochs=False,
     )
