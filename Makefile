@@ -26,7 +26,7 @@ demo: setup  ## Train on real digits, export, prove, classify: about two minutes
 	@$(BIN)/python docs/demo.py
 
 test: setup  ## Every fast test, and how much of the code they reach
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 
 test-slow: setup  ## The proofs that take minutes
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup

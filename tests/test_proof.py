@@ -206,6 +206,7 @@ def test_a_refused_file_is_kept_aside_and_exits_3(cli: Callable[..., Answer], co
     assert (artifact_of(copied_run).path / "artifact.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_is_slow_in_int8_ships_with_int8_weights(cli: Callable[..., Answer], copied_run: Run) -> None:
     answer = cli("export", copied_run.path, "--onnx", "--int8", "--min-speedup", 1000, "--json")
     assert answer.code == 0, answer.stderr

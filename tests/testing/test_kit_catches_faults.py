@@ -219,6 +219,7 @@ def test_a_good_plugin_keeps_every_promise(suite: type[Contract], results: Calla
     assert not broken, "\n".join(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", OPPOSITES, ids=lambda suite: suite.__name__)
 def test_what_a_plugin_says_it_cannot_do_is_checked_too(
     suite: type[Contract], results: Callable[[type[Contract]], Results]

@@ -51,6 +51,7 @@ def check_same(killed: Path, whole: Run) -> None:
     assert not list(killed.glob("*.lock"))
 
 
+@pytest.mark.slow
 def test_a_few_kills_leave_no_trace(catalogue: Catalogue, tmp_path: Path) -> None:
     options = {**OPTIONS, "workers": 2, "epochs": 2, "checkpoint_steps": 8}
     whole = start_run(catalogue, resolve_options(catalogue, options, None, None), tmp_path / "whole")
