@@ -1,0 +1,161 @@
+"""Rows about image files: epochs from JPEG files beside arrays from memory, and JPEG decoding on the GPU."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bench.gpu_rows.case import Case, usual, wait
+from bench.gpu_rows.report import NotRun
+from zoo.contracts.plugins import Dataset, Split
+from zoo.data.cache import Cache
+from zoo.data.decode import to_rgb
+from zoo.data.loader import TrainLoader, worker_count
+from zoo.data.prepared import prepare
+from zoo.training.learn.loaders import Loaders
+from zoo.training.learn.loop import train_epoch
+from zoo.training.machine.transfer import allocator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.gpu_rows.report import Report
+    from zoo.data.loader import Batch
+
+DRAWN, EPOCH = 1600, 6400
+"""Files, and images of an epoch: a fast card would have done the files themselves before the loader is in its stride."""
+WIDTH, HEIGHT = 500, 375
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class FromMemory:
+    """One batch, as often as a loader has batches."""
+
+    batch: Batch
+    steps: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        for _ in range(start, self.steps):
+            yield self.batch
+
+
+def real(report: Report) -> None:
+    """Train epochs from memory, from the cache on the disk, and from the files themselves, in turn."""
+    case = usual(rehearsal=report.rehearsal, compile=True).with_(classes=10)
+    cached = _loaders(case, report, cached=True)
+    steps = len(cached.train)
+    memory: Any = FromMemory(case.batch(), steps, case.batch_size)
+    feeds = {
+        "memory": Loaders(train=memory, val=cached.val, preprocess=case.preprocess, workers=0),
+        "cache": cached,
+        "files": _loaders(case, report, cached=False),
+    }
+    state, plan = case.zoo(steps=steps)
+    rates: dict[str, list[float]] = {name: [] for name in feeds}
+    for turn in range(-1, 2 if report.rehearsal else ROUNDS):
+        for name in random.Random(turn).sample(list(feeds), len(feeds)):
+            # The first one fills the cache, and compiles.
+            state.epoch, state.step = max(0, turn), 0
+            begin = time.perf_counter()
+            train_epoch(state, feeds[name], plan, lambda state: None)
+            wait(case.device)
+            if turn >= 0:
+                rates[name].append(steps * case.batch_size / (time.perf_counter() - begin))
+    for name in ("cache", "files"):
+        ratio = statistics.median(b / a for a, b in zip(rates["memory"], rates[name], strict=True))
+        report.figure(f"{name} over memory", ratio)
+    report.figure("threads", worker_count(-1))
+    if case.device.startswith("cuda"):
+        for name, found in rates.items():
+            report.figure(f"images/s from {name}", statistics.median(found))
+
+
+def _loaders(case: Case, report: Report, *, cached: bool) -> Loaders:
+    """Return what reads drawn JPEG files as a run does, with its default augmentation."""
+    from zoo_plugins.augmentations import standard
+
+    drawn, wanted = (40, 80) if report.rehearsal else (DRAWN, EPOCH)
+    files, labels = _drawn(report, drawn)
+    train = Split(images=files * (wanted // drawn), labels=np.tile(labels, wanted // drawn))
+    few = Split(images=files[::4], labels=labels[::4])
+    classes = tuple("abcdefghij")
+    data = prepare(Dataset(classes=classes, splits={"train": train, "val": few, "test": few}), "shapes", seed=0)
+    cache = Cache("disk", 20e9, data, case.preprocess) if cached else None
+    loader = TrainLoader(
+        split=cache.train() if cache else data.splits["train"],
+        augmentation=lambda: standard(case.size, case.size),
+        size=case.preprocess.size,
+        batch_size=case.batch_size,
+        seed=0,
+        workers=worker_count(-1),
+        allocate=allocator(torch.device(case.device)),
+    )
+    return Loaders(train=loader, val=data.splits["val"], preprocess=case.preprocess, workers=0)
+
+
+def _drawn(report: Report, count: int) -> tuple[list[Path], np.ndarray]:
+    from zoo_plugins.shapes import shapes
+
+    train = shapes(report.folder / "shapes", count=count // 10, width=WIDTH, height=HEIGHT).splits["train"]
+    return list(train.images), train.labels  # type: ignore[arg-type]
+
+
+def jpeg_on_gpu(report: Report) -> None:
+    """Decode whole JPEG files by nvJPEG, through torchvision, and by zoo's decoder on its threads."""
+    from torchvision.io import decode_jpeg
+
+    files = [file.read_bytes() for file in _drawn(report, 40 if report.rehearsal else DRAWN)[0]]
+    report.figure("torchcodec", _version("torchcodec"))
+    batch = 64
+    tensors = [torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for data in files]
+
+    def on_device(some: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [decode_jpeg(one) for one in some] if report.rehearsal else decode_jpeg(some, device=report.device)
+
+    try:
+        first = on_device(tensors[:1])[0]
+    except (RuntimeError, NotImplementedError, TypeError) as exc:
+        raise NotRun(f"torchvision decodes no JPEG on a GPU here: {str(exc).splitlines()[0]}") from exc
+    ours = to_rgb(files[0]).astype(int)
+    gap = np.abs(first.permute(1, 2, 0).cpu().numpy().astype(int) - ours)
+    report.figure("largest difference of a pixel", f"{gap.max()} of 255")
+    with ThreadPoolExecutor(worker_count(-1)) as pool:
+        sides: dict[str, Callable[[], object]] = {
+            "threads": lambda: list(pool.map(to_rgb, files)),
+            "gpu": lambda: [on_device(tensors[at : at + batch]) for at in range(0, len(tensors), batch)],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(-1, 2 if report.rehearsal else 7):
+            for name, decode in sides.items():
+                begin = time.perf_counter()
+                decode()
+                wait(report.device)
+                if turn >= 0:
+                    seconds[name].append(time.perf_counter() - begin)
+    found = statistics.median(a / b for a, b in zip(seconds["threads"], seconds["gpu"], strict=True))
+    report.figure("GPU over threads", found)
+    report.figure("threads", worker_count(-1))
+    if not report.rehearsal:
+        report.figure("images/s on the GPU", len(files) / statistics.median(seconds["gpu"]))
+
+
+def _version(package: str) -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
