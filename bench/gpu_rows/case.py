@@ -31,6 +31,7 @@ Step = Callable[[], object]
 STEPS = 10**6
 """Of a schedule that is never run to its end."""
 EMA = 0.998
+FAST, PLAIN = Mode(precision="bf16", layout="nhwc"), Mode(precision="fp32", layout="nchw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Case:
     batch_size: int = 128
     classes: int = 1000
     device: str = "cuda"
-    mode: Mode = Mode(precision="bf16", layout="nhwc")
+    mode: Mode = FAST
     compile: bool = False
     rounds: int = 7
     steps: int = 20
@@ -64,7 +65,7 @@ class Case:
         torch.manual_seed(0)
         form = torch.channels_last if self.mode.layout == "nhwc" else torch.contiguous_format
         made: torch.nn.Module = timm.create_model(self.model, num_classes=self.classes)
-        return made.to(self.device, memory_format=form).train()
+        return made.to(self.device).to(memory_format=form).train()
 
     def batch(self, seed: int = 0) -> Batch:
         """Return noise, on a GPU in memory that it can fetch by itself, as zoo's loader has it."""
@@ -102,8 +103,8 @@ class Case:
 def usual(*, rehearsal: bool, **changes: Any) -> Case:
     """Return the case that the issue names, with a batch that the card takes; for a rehearsal a tiny one."""
     if rehearsal:
-        plain = Mode(precision="fp32", layout="nchw")
-        tiny = Case(model="test_resnet", size=32, batch_size=8, classes=10, device="cpu", mode=plain, rounds=2, steps=2)
+        torch.set_num_threads(1)
+        tiny = Case(model="test_resnet", size=32, batch_size=8, classes=10, device="cpu", mode=PLAIN, rounds=2, steps=2)
         return tiny.with_(**{name: value for name, value in changes.items() if name not in ("mode", "compile")})
     memory = torch.cuda.get_device_properties(0).total_memory
     # Three sides keep weights and moments beside the batch of the one that moves.

@@ -80,6 +80,6 @@ def devices(report: Report) -> None:
             check_replica(config, ALONE)
             chosen = choose(config)
         except OptionInvalid as exc:
-            report.figure(name, f"refused: {first_line(exc)}")
+            report.figure(name, f"refused: {first_line(exc)[:160]}")
         else:
             report.figure(name, f"{chosen.device}, {chosen.precision}, {chosen.layout}")

@@ -77,7 +77,7 @@ def _network() -> bytes:
         helper.make_node("Transpose", ["float"], ["x0"], perm=[0, 3, 1, 2]),
     ]
     for number in range(len(shapes)):
-        conv = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+        conv: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
         nodes.append(helper.make_node("Conv", [f"x{number}", f"w{number}"], [f"c{number}"], **conv))
         nodes.append(helper.make_node("Relu", [f"c{number}"], [f"x{number + 1}"]))
     nodes.append(helper.make_node("GlobalAveragePool", ["x3"], ["pooled"]))
@@ -248,7 +248,7 @@ def serving(report: Report) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).resize((side, side)).save(out, "PNG")
-    here = predict(artifact, out.getvalue(), top=1, progress=False).to_json()
+    here = predict(artifact, out.getvalue(), top=1, progress=False)
     patch = report.folder / "patch"
     patch.mkdir(exist_ok=True)
     (patch / "sitecustomize.py").write_text(PATCH.format(provider=provider), encoding="utf-8")
@@ -257,10 +257,16 @@ def serving(report: Report) -> None:
         report.figure("the server's own replay of golden answers", "right")
         found = _asked(served.port, out.getvalue())
     instead(provider)
-    there = predict(artifact, out.getvalue(), top=1, progress=False).to_json()
-    report.figure("predict on the CPU", json.dumps(here)[:300])
-    report.figure("predict here", json.dumps(there)[:300])
-    report.figure("serve here", json.dumps(found.get("predictions"))[:300])
+    there = predict(artifact, out.getvalue(), top=1, progress=False)
+    report.figure("predict on the CPU", _first(here[0].to_json()))
+    report.figure("predict here", _first(there[0].to_json()))
+    report.figure("serve here", _first(found["predictions"][0]))
+
+
+def _first(answer: dict[str, Any]) -> str:
+    """Return the most probable class and its probability."""
+    best = answer["top"][0]
+    return f"{best['class']} {best['probability']:.6f}"
 
 
 def _asked(port: int, picture: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows about processes that train together: NCCL with one of them on one card, and all cards where there are several."""
+"""Rows about processes that train together: NCCL with one process on one card, and all cards of a machine."""
 
 from __future__ import annotations
 
@@ -92,11 +92,12 @@ def sync_batchnorm(report: Report) -> None:
 
 def _same_weights(report: Report, case: Case, replica: Replica, average: Any) -> TrainState:
     """Take some steps with a replica and with the plain model, from the same weights on the same batches."""
-    plain, plan = case.zoo(ema_decay=0.0)
-    other, _ = case.zoo(replica, ema_decay=0.0)
+    plain, its_plan = case.zoo(ema_decay=0.0)
+    other, plan_beside = case.zoo(replica, ema_decay=0.0)
     other.ema = average
     batches = [case.batch(number) for number in range(STEPS)]
-    for state in (plain, other):
+    # A plan moves the learning rate of one optimizer.
+    for state, plan in ((plain, its_plan), (other, plan_beside)):
         state.replica.begin_epoch()
         for batch in batches:
             state.count(train_step(state, *batch, plan))

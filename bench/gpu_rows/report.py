@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -44,4 +43,4 @@ class Report:
         text = json.dumps({"state": state, "reason": reason, "figures": self.figures})
         part = self.file.with_suffix(".part")
         part.write_text(text, encoding="utf-8")
-        os.replace(part, self.file)
+        part.replace(self.file)

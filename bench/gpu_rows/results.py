@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +79,7 @@ class Results:
         if self.file is not None:
             part = self.file.with_name(self.file.name + ".part")
             part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-            os.replace(part, self.file)
+            part.replace(self.file)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""

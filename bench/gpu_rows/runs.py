@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from typing import TYPE_CHECKING, Any
-
-# Read by cuBLAS when it is first used: without it, PyTorch refuses its products in deterministic mode.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 
+from bench.gpu_rows.state import deterministic
 from zoo.catalogue import Catalogue
 from zoo.errors import Interrupted
 from zoo.records.layers import resolve_options
@@ -91,19 +89,21 @@ def out_of_memory(report: Report) -> None:
 
 def resumed(report: Report) -> None:
     """Train twice without a stop and once with one, by deterministic kernels, then with the usual ones."""
-    for where in ("deterministic", "usual kernels"):
-        torch.use_deterministic_algorithms(where == "deterministic")
-        place = report.folder / where.replace(" ", "-")
-        given = options(report)
-        whole, again = trained(place / "whole", given), trained(place / "again", given)
-        watch = Listening(stop_at=4 if report.rehearsal else 20)
-        try:
-            trained(place / "stopped", given, watch)
-        except Interrupted:
-            report.figure(f"stopped, {where}", True)
-        stopped = resume_run(Catalogue.read(), Run(place / "stopped"), lambda config: config)
-        for name, run in (("trained again", again), ("stopped and resumed", stopped)):
-            same = run.best_file.read_bytes() == whole.best_file.read_bytes()
-            report.figure(f"{name}: the same best weights, {where}", same)
-            same = run.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
-            report.figure(f"{name}: the same metrics, {where}", same)
+    with deterministic(report, ", deterministic"):
+        _stopped(report, "deterministic")
+    _stopped(report, "usual kernels")
+
+
+def _stopped(report: Report, where: str) -> None:
+    place = report.folder / where.replace(" ", "-")
+    given = options(report)
+    whole, again = trained(place / "whole", given), trained(place / "again", given)
+    with contextlib.suppress(Interrupted):
+        trained(place / "stopped", given, Listening(stop_at=4 if report.rehearsal else 20))
+    report.figure(f"stopped with its state saved, {where}", Run(place / "stopped").resumable)
+    stopped = resume_run(Catalogue.read(), Run(place / "stopped"), lambda config: config)
+    for name, run in (("trained again", again), ("stopped and resumed", stopped)):
+        same = run.best_file.read_bytes() == whole.best_file.read_bytes()
+        report.figure(f"{name}: the same best weights, {where}", same)
+        same = run.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+        report.figure(f"{name}: the same metrics, {where}", same)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 # Read by cuBLAS when it is first used: without it, PyTorch refuses its products in deterministic mode.
@@ -11,11 +13,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import numpy as np
 import torch
 
-from bench.gpu_rows.case import Case, usual
+from bench.gpu_rows.case import PLAIN, Case, usual
 from zoo.training.learn.loop import train_step
 from zoo.training.machine.trial import Mode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bench.gpu_rows.report import Report
@@ -28,8 +31,7 @@ STEPS, STOP = 12, 5
 
 def resume_on_cpu(report: Report) -> None:
     """The same question on the CPU, where the tests hold the answer."""
-    plain = Mode(precision="fp32", layout="nchw")
-    case = Case(model="test_resnet", size=32, batch_size=8, classes=10, device="cpu", mode=plain)
+    case = Case(model="test_resnet", size=32, batch_size=8, classes=10, device="cpu", mode=PLAIN)
     _resumed(report, case, "")
 
 
@@ -37,9 +39,23 @@ def resume_on_gpu(report: Report) -> None:
     """Ask it of PyTorch's deterministic kernels, and of the usual ones, which are what a run has."""
     case = usual(rehearsal=report.rehearsal).with_(batch_size=8 if report.rehearsal else 32)
     _resumed(report, case, ", usual kernels")
-    torch.use_deterministic_algorithms(True)
+    with deterministic(report, ", deterministic"):
+        _resumed(report, case, ", deterministic")
+
+
+@contextlib.contextmanager
+def deterministic(report: Report, where: str) -> Iterator[None]:
+    """Take PyTorch's deterministic kernels; name those that have none, and are used all the same."""
     torch.backends.cudnn.benchmark = False
-    _resumed(report, case, ", deterministic")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+    names = {str(one.message).partition(" does not have")[0] for one in told if "determin" in str(one.message)}
+    report.figure(f"kernels with no deterministic form{where}", ", ".join(sorted(names)) or "none")
 
 
 def _resumed(report: Report, case: Case, where: str) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.gpu_rows.case import Case, Step, bare_step, timm_step, usual, wait, zoo_step
-from zoo.training.machine.trial import Mode
+from bench.gpu_rows.case import PLAIN, Case, Step, bare_step, timm_step, usual, wait, zoo_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +23,7 @@ WARM_UP = 3
 def on_cpu(report: Report) -> None:
     """Compare steps on the CPU, in CPU time of one thread: other programs do not count."""
     torch.set_num_threads(1)
-    plain = Mode(precision="fp32", layout="nchw")
-    case = Case(model="test_resnet", size=64, batch_size=32, classes=10, device="cpu", mode=plain, steps=1, rounds=9)
+    case = Case(model="test_resnet", size=64, batch_size=32, classes=10, device="cpu", mode=PLAIN, steps=1, rounds=9)
     report.figure("network", f"{case.model}, {case.size} px, batches of {case.batch_size}, fp32")
     compare(report, case, time.process_time)
 
