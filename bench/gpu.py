@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +43,8 @@ KEPT = Path("docs/gpu.json")
 
 def main() -> None:
     given = arguments()
+    # As Ctrl-C does: the row that is being answered is ended as well.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if given.list:
         print("\n".join(f"{row.name:16} {row.question}" for row in ROWS.values()))
         return

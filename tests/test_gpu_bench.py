@@ -56,7 +56,7 @@ def crashes(report):
 
 def hangs(report):
     # What a row starts must not outlive it.
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     report.figure("child", child.pid)
     time.sleep(600)
 
@@ -339,6 +339,44 @@ def test_limits_of_rows_fit_the_command() -> None:
     longest = max(ROWS.values(), key=lambda one: one.limit)
     assert longest.limit < 540, longest
     assert isinstance(table.ROWS, dict)
+
+
+BLOCKED = """
+import importlib.util, sys
+from bench.gpu_rows.packages import BY_MODULE
+from bench.gpu_rows.table import ROWS
+
+row = ROWS[sys.argv[1]]
+absent = set(BY_MODULE) - set(row.needs)
+find = importlib.util.find_spec
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"absent: {name}", name=name)
+
+
+# PyTorch looks for some of them only to know whether they are there.
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] in absent else find(name, *rest)
+sys.meta_path.insert(0, Absent())
+sys.argv = ["child", row.call, *sys.argv[2:], *(["rehearsal"] if row.cards else [])]
+from bench.gpu_rows.child import main
+
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["devices", "providers", "binding-cpu", "resume", "nccl", "fp16", "files"])
+def test_a_row_imports_nothing_that_it_does_not_tell(tmp_path: Path, name: str) -> None:
+    """And, of those for a GPU, its code runs, as far as a processor can run it."""
+    out = tmp_path / "out.json"
+    command = [sys.executable, "-c", BLOCKED, name, str(out), str(tmp_path)]
+    environment = {**os.environ, "ZOO_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(out.read_text())["state"] == DONE
 
 
 @pytest.mark.slow

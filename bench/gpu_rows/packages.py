@@ -58,7 +58,6 @@ PACKAGES = (
     _package("simplejpeg", "simplejpeg", TAKEN, 0.4),
     _package("albumentations", "albumentations", TAKEN, 5.2, ("albucore", "stringzilla", "simsimd")),
     _package("scikit-learn", "sklearn", TAKEN, 9.5, ("joblib",)),
-    _package("imagehash", "imagehash", TAKEN, 4.8, ("pywavelets",)),
     _package("onnx", "onnx", TAKEN, 9.7, ("ml-dtypes", "protobuf")),
     _package("onnxscript", "onnxscript", TAKEN, 1.0, ("onnx-ir",)),
     _package("scipy", "scipy", LEFT_OUT, 35.4),

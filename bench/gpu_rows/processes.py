@@ -68,7 +68,7 @@ def fsdp(report: Report) -> None:
     with group_of_one():
         case = _case(report).with_(mode=Mode(precision="fp32", layout="nchw"))
         model = laid_out(case.network(), "nchw")
-        average = make_average(model, EMA)
+        average = make_average(model, EMA, divided=True)
         assert average is not None
         replica = Sharded(model, average.module)
         state = _same_weights(report, case, replica, average)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from bench.gpu_rows.table import Row
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MARK = "ZOO_GPU_BENCH"
+"""In the environment of rows: the scratch folder."""
 LEAST = 5.0
 """Seconds that must be left for a row to be begun: less is not even enough for its imports."""
 
@@ -96,9 +98,7 @@ class Runner:
             except subprocess.TimeoutExpired:
                 ended = f"no end within {limit:.0f} s"
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                _end(process, str(self.folder))
         return _judged(_read(file), ended, time.monotonic() - begin)
 
     def environment(self) -> dict[str, str]:
@@ -109,9 +109,23 @@ class Runner:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([*map(str, paths), *([before] if before else [])]),
             "PYTHONUNBUFFERED": "1",
+            MARK: str(self.folder),
             "ZOO_HOME": str(self.folder / "home"),
             "HF_HUB_OFFLINE": "1",
         }
+
+
+def _end(process: subprocess.Popen[bytes], folder: str) -> None:
+    """End a row with all that it started: its group, and those that made groups of their own, as launchers do."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # They have the scratch folder of this very command in their environment, and nobody else has.
+    mark = f"{MARK}={folder}".encode()
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in place.read_bytes().split(b"\0"):
+                os.kill(int(place.parent.name), signal.SIGKILL)
 
 
 def _how(code: int, log: Path) -> str:

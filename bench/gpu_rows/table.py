@@ -25,11 +25,11 @@ class Row:
         assert ":" in self.call, self.call
 
 
-STEPS = ("torch", "torchvision", "numpy", "timm", "yaml", "huggingface_hub", "pydantic", "filelock", "platformdirs")
+STEPS = ("torch", "torchvision", "numpy", "timm", "yaml", "pydantic", "PIL", "simplejpeg", "threadpoolctl")
 """What a step of training needs; timm asks for some of them."""
-FILES = ("PIL", "simplejpeg", "cv2", "albumentations", "scipy")
+FILES = ("cv2", "albumentations", "scipy")
 """What images need from the file on."""
-RUN = (*STEPS, *FILES, "sklearn", "docstring_parser", "safetensors", "jinja2", "rich", "imagehash", "threadpoolctl")
+RUN = (*STEPS, *FILES, "sklearn", "docstring_parser", "safetensors", "jinja2", "rich", "filelock", "platformdirs")
 """What a whole run needs."""
 FILE = (*RUN, "onnx", "onnxscript", "onnxruntime")
 """What it takes to make a proven ONNX file."""

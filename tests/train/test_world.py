@@ -61,6 +61,7 @@ ORDERS: list[dict[str, Any]] = [
     {"name": "sharded", "options": SHARDED},
     {"name": "thawed", "options": THAWED},
     {"name": "norms", "options": NORMS},
+    {"name": "sharded-norms", "options": {**NORMS, "fsdp": True}},
     {"name": "stopped", "options": OPTIONS, "stop": [1, 1, 6]},
     {"name": "stopped", "options": OPTIONS, "resume": True},
     {"name": "sharded-stopped", "options": SHARDED, "stop": [0, 1, 6]},
@@ -209,6 +210,11 @@ def test_weights_stay_the_same_in_all_processes_while_their_batches_and_dropout_
 
 
 @pytest.mark.slow
+def test_weights_are_divided_beside_norms_whose_statistics_are_not(runs: Path, told: dict[str, Any]) -> None:
+    assert {rank["error"] for rank in told["sharded-norms"]} == {""}
+    check_equal(runs / "norms", runs / "sharded-norms")
+
+
 @pytest.mark.parametrize("name", ["stopped", "sharded-stopped"])
 def test_all_stop_at_the_same_step_whoever_was_asked_and_go_on_to_the_bit(
     runs: Path, told: dict[str, Any], name: str

@@ -36,7 +36,7 @@ def set_up(parts: Parts, config: TrainConfig, world: World) -> tuple[TrainState,
     steps = config.epoch_count * len(parts.loaders.train)
     model = with_rounding(model, steps) if config.qat else model
     model = with_shared_norms(model, parts.chosen.device) if config.sync_batchnorm else model
-    ema = make_average(model, config.ema_decay, max(1, steps // config.accumulate))
+    ema = make_average(model, config.ema_decay, max(1, steps // config.accumulate), divided=config.fsdp)
     replica = make_replica(model, ema.module if ema else None, config, world, parts.chosen.device)
     optimizer = make_optimizer(model, config)
     state = make_state(replica, optimizer, ema, fp16=parts.chosen.precision == "fp16")

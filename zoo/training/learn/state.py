@@ -130,7 +130,7 @@ class TrainState:
             torch.cuda.set_rng_state_all(payload["cuda_rng"])
 
 
-def make_average(model: torch.nn.Module, decay: float, updates: int = 0) -> ModelEmaV3 | None:
+def make_average(model: torch.nn.Module, decay: float, updates: int = 0, *, divided: bool = False) -> ModelEmaV3 | None:
     """Return the moving average of a model's weights; None for a decay of 0.
 
     Args:
@@ -138,13 +138,15 @@ def make_average(model: torch.nn.Module, decay: float, updates: int = 0) -> Mode
         decay: The weight of what was before, in each step of the optimizer.
         updates: Steps that the run has, 0 if nobody knows. An average that reaches back over more than a tenth of them
             would still hold the beginning at the end, so that its decay is lowered.
+        divided: Whether the weights will be divided among processes.
     """
     from timm.utils import ModelEmaV3
 
     if not decay:
         return None
     longest = max(0.0, 1 - 1 / (AVERAGED_SHARE * updates)) if updates else 1.0
-    return ModelEmaV3(model, decay=min(decay, longest), use_warmup=True)
+    # Statistics of norms are not divided, and PyTorch's kernels for many tensors at once take no mixture of both.
+    return ModelEmaV3(model, decay=min(decay, longest), use_warmup=True, foreach=not divided)
 
 
 def make_state(
