@@ -27,7 +27,7 @@ from typing import Any
 # From the tree itself: on the other machine nothing of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.gpu_rows.packages import LIMIT, imports_table, made_known, pip_arguments
+from bench.gpu_rows.packages import LIMIT, MORE, imports_table, made_known, pip_arguments
 from bench.gpu_rows.page import with_results
 from bench.gpu_rows.report import DONE, FAILED
 from bench.gpu_rows.results import Results
@@ -49,7 +49,8 @@ def main() -> None:
         print("\n".join(f"{row.name:16} {row.question}" for row in ROWS.values()))
         return
     if given.imports:
-        print(f"{imports_table(ROWS.values())}\n\nunder {LIMIT:.0f} MB: {pip_arguments()}")
+        print(imports_table(ROWS.values()))
+        print(f"\nunder {LIMIT:.0f} MB: {pip_arguments()}\nfor whole runs: {pip_arguments(MORE)}")
         return
     if given.page:
         make_page(given.page, given.out or ROOT / KEPT)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,8 +174,19 @@ def test_a_row_that_hangs_is_ended_with_all_that_it_started(runner: Callable[...
     assert found.state == FAILED
     assert found.reason == "no end within 3 s"
     child = Path(f"/proc/{found.figures['child']}/stat")
-    # Gone, or waiting for whoever adopted it to take notice.
-    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+    for _ in range(200):  # a signal takes its time on a busy machine
+        if _gone(child):
+            break
+        time.sleep(0.05)
+    assert _gone(child)
+
+
+def _gone(stat: Path) -> bool:
+    """Tell whether a process has ended; it may wait for whoever adopted it to take notice."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return True
 
 
 def test_what_cannot_be_asked_says_why(runner: Callable[..., Runner]) -> None:
@@ -301,14 +313,11 @@ def test_what_is_written_by_hand_stays(tmp_path: Path) -> None:
 
 
 def test_what_is_taken_along_is_small_and_every_import_is_told() -> None:
-    assert packages.taken_megabytes() < packages.LIMIT
+    assert packages.megabytes() < packages.LIMIT
     needed = {module for one in ROWS.values() for module in one.needs}
     assert needed == set(packages.BY_MODULE)
-    assert {package.place for package in packages.PACKAGES} == {
-        packages.EXPECTED,
-        packages.TAKEN,
-        packages.LEFT_OUT,
-    }
+    places = {package.place for package in packages.PACKAGES if set(package.modules) & set(ROWS["step"].needs)}
+    assert places == {packages.EXPECTED, packages.TAKEN}
 
 
 def test_zoo_is_found_where_it_is_not_installed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import statistics
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from bench.gpu_rows.case import Case, usual, wait
+from bench.gpu_rows.pictures import PlainCrops, drawn
 from bench.gpu_rows.report import NotRun
 from zoo.contracts.plugins import Dataset, Split
 from zoo.data.cache import Cache
@@ -25,7 +27,6 @@ from zoo.training.machine.transfer import allocator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from bench.gpu_rows.report import Report
     from zoo.data.loader import Batch
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 DRAWN, EPOCH = 1600, 6400
 """Files, and images of an epoch: with fewer, a fast card would be done before the loader is in its stride."""
-WIDTH, HEIGHT = 500, 375
 ROUNDS = 5
 
 
@@ -58,14 +58,16 @@ def real(report: Report) -> None:
     """Train epochs from memory, from the cache on the disk, and from the files themselves, in turn."""
     # As many classes as in the row `compile`, so that PyTorch finds what it compiled there.
     case = usual(rehearsal=report.rehearsal, compile=True)
-    cached = _loaders(case, report, cached=True)
-    steps = len(cached.train)
+    files = _loaders(case, report, cached=False)
+    steps = len(files.train)
     memory: Any = FromMemory(case.batch(), steps, case.batch_size)
     feeds = {
-        "memory": Loaders(train=memory, val=cached.val, preprocess=case.preprocess, workers=0),
-        "cache": cached,
-        "files": _loaders(case, report, cached=False),
+        "memory": Loaders(train=memory, val=files.val, preprocess=case.preprocess, workers=0),
+        "files": files,
     }
+    report.figure("augmentation", "standard" if _whole() else "crop and mirror by Pillow; no cache: no OpenCV here")
+    if _whole():
+        feeds["cache"] = _loaders(case, report, cached=True)
     state, plan = case.zoo(steps=steps)
     rates: dict[str, list[float]] = {name: [] for name in feeds}
     for turn in range(-1, 2 if report.rehearsal else ROUNDS):
@@ -74,7 +76,7 @@ def real(report: Report) -> None:
             rate = _rate(state, feeds[name], plan, max(0, turn))
             if turn >= 0:
                 rates[name].append(rate)
-    for name in ("cache", "files"):
+    for name in sorted(set(feeds) - {"memory"}):
         ratio = statistics.median(b / a for a, b in zip(rates["memory"], rates[name], strict=True))
         report.figure(f"{name} over memory", ratio)
     report.figure("threads", worker_count(-1))
@@ -99,20 +101,31 @@ def _rate(state: TrainState, feed: Loaders, plan: Plan, epoch: int) -> float:
     return (plan.steps_per_epoch - 1) * feed.train.batch_size / (time.perf_counter() - begin)
 
 
-def _loaders(case: Case, report: Report, *, cached: bool) -> Loaders:
-    """Return what reads drawn JPEG files as a run does, with its default augmentation."""
+def _whole() -> bool:
+    """Tell whether what zoo's own augmentation and cache are made of is there."""
+    return all(importlib.util.find_spec(name) for name in ("cv2", "albumentations", "scipy"))
+
+
+def _augmentation(side: int) -> Callable[[], Any]:
+    if not _whole():
+        return lambda: PlainCrops(side)
     from zoo_plugins.augmentations import standard
 
-    drawn, wanted = (40, 80) if report.rehearsal else (DRAWN, EPOCH)
-    files, labels = _drawn(report, drawn)
-    train = Split(images=files * (wanted // drawn), labels=np.tile(labels, wanted // drawn))
+    return lambda: standard(side, side)
+
+
+def _loaders(case: Case, report: Report, *, cached: bool) -> Loaders:
+    """Return what reads drawn JPEG files as a run does; with its default augmentation, where that is there."""
+    count, wanted = (40, 80) if report.rehearsal else (DRAWN, EPOCH)
+    files, labels = drawn(report.folder / "pictures", count)
+    train = Split(images=files * (wanted // count), labels=np.tile(labels, wanted // count))
     few = Split(images=files[::4], labels=labels[::4])
     classes = tuple("abcdefghij")
     data = prepare(Dataset(classes=classes, splits={"train": train, "val": few, "test": few}), "shapes", seed=0)
     cache = Cache("disk", 20e9, data, case.preprocess) if cached else None
     loader = TrainLoader(
         split=cache.train() if cache else data.splits["train"],
-        augmentation=lambda: standard(case.size, case.size),
+        augmentation=_augmentation(case.size),
         size=case.preprocess.size,
         batch_size=case.batch_size,
         seed=0,
@@ -122,18 +135,11 @@ def _loaders(case: Case, report: Report, *, cached: bool) -> Loaders:
     return Loaders(train=loader, val=data.splits["val"], preprocess=case.preprocess, workers=0)
 
 
-def _drawn(report: Report, count: int) -> tuple[list[Path], np.ndarray]:
-    from zoo_plugins.shapes import shapes
-
-    train = shapes(report.folder / "shapes", count=count // 10, width=WIDTH, height=HEIGHT).splits["train"]
-    return list(train.images), train.labels  # type: ignore[arg-type]
-
-
 def jpeg_on_gpu(report: Report) -> None:
     """Decode whole JPEG files by nvJPEG, through torchvision, and by zoo's decoder on its threads."""
     from torchvision.io import decode_jpeg
 
-    files = [file.read_bytes() for file in _drawn(report, 40 if report.rehearsal else DRAWN)[0]]
+    files = [file.read_bytes() for file in drawn(report.folder / "pictures", 40 if report.rehearsal else DRAWN)[0]]
     report.figure("torchcodec", _version("torchcodec"))
     batch = 64
     tensors = [torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for data in files]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LIMIT = 64.0
 """Megabytes that what is taken along may have, together."""
-EXPECTED, TAKEN, LEFT_OUT = "there", "taken along", "left out"
+EXPECTED, TAKEN, MORE, LEFT_OUT = "there", "taken along", "for whole runs", "left out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Package:
     modules: tuple[str, ...]
     """Top-level modules of it that rows need."""
     place: str
-    """there: with PyTorch; taken along; left out, as it is too large."""
+    """there: with PyTorch; taken along; for whole runs: too large together for that; left out: too large by itself."""
     megabytes: float = 0.0
     """Of its wheel for CPython 3.12 on x86-64 Linux, in units of 1e6 bytes, and of what only it needs."""
     brings: tuple[str, ...] = ()
@@ -48,20 +48,20 @@ PACKAGES = (
     _package("jinja2", "jinja2", EXPECTED),
     _package("timm", "timm", TAKEN, 2.8),
     _package("pyyaml", "yaml", TAKEN, 0.8),
-    _package("safetensors", "safetensors", TAKEN, 0.5),
+    _package("safetensors", "safetensors", MORE, 0.5),
     _package("pydantic", "pydantic", TAKEN, 2.8, ("pydantic-core", "annotated-types", "typing-inspection")),
-    _package("platformdirs", "platformdirs", TAKEN, 0.1),
-    _package("docstring-parser", "docstring_parser", TAKEN, 0.1),
-    _package("rich", "rich", TAKEN, 1.7, ("markdown-it-py", "mdurl", "pygments")),
-    _package("typer", "typer", TAKEN, 0.2, ("annotated-doc", "shellingham")),
+    _package("platformdirs", "platformdirs", MORE, 0.1),
+    _package("docstring-parser", "docstring_parser", MORE, 0.1),
+    _package("rich", "rich", MORE, 1.7, ("markdown-it-py", "mdurl", "pygments")),
+    _package("typer", "typer", MORE, 0.2, ("annotated-doc", "shellingham")),
     _package("threadpoolctl", "threadpoolctl", TAKEN, 0.1),
     _package("simplejpeg", "simplejpeg", TAKEN, 0.4),
-    _package("albumentations", "albumentations", TAKEN, 5.2, ("albucore", "stringzilla", "simsimd")),
-    _package("scikit-learn", "sklearn", TAKEN, 9.5, ("joblib",)),
+    _package("albumentations", "albumentations", MORE, 5.2, ("albucore", "stringzilla", "simsimd")),
+    _package("scikit-learn", "sklearn", MORE, 9.5, ("joblib",)),
     _package("onnx", "onnx", TAKEN, 9.7, ("ml-dtypes", "protobuf")),
-    _package("onnxscript", "onnxscript", TAKEN, 1.0, ("onnx-ir",)),
-    _package("scipy", "scipy", LEFT_OUT, 35.4),
-    _package("opencv-python-headless", "cv2", LEFT_OUT, 61.3),
+    _package("onnxscript", "onnxscript", MORE, 1.0, ("onnx-ir",)),
+    _package("scipy", "scipy", MORE, 35.4),
+    _package("opencv-python-headless", "cv2", MORE, 61.3),
     _package("onnxruntime-gpu", "onnxruntime", LEFT_OUT),
     Package(
         distribution="the extra `serve`",
@@ -72,9 +72,9 @@ PACKAGES = (
 BY_MODULE = {module: package for package in PACKAGES for module in package.modules}
 
 
-def taken_megabytes() -> float:
-    """Return what everything that is taken along weighs."""
-    return sum(package.megabytes for package in PACKAGES if package.place == TAKEN)
+def megabytes(place: str = TAKEN) -> float:
+    """Return what the packages of a place weigh together."""
+    return sum(package.megabytes for package in PACKAGES if package.place == place)
 
 
 def imports_table(rows: Iterable[Row]) -> str:
@@ -82,26 +82,30 @@ def imports_table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     lines = ["| package | MB | | rows that need it |", "| --- | --- | --- | --- |"]
     for package in PACKAGES:
-        needing = [row.name for row in rows if set(package.modules) & set(row.needs)]
-        told = "all" if len(needing) == len(rows) else "all but " if len(needing) > len(rows) - 4 else ""
-        if told == "all but ":
-            told += ", ".join(row.name for row in rows if row.name not in needing)
         name = package.distribution + (f" ({', '.join(package.brings)})" if package.brings else "")
         weight = f"{package.megabytes:.1f}" if package.megabytes else ""
-        lines.append(f"| {name} | {weight} | {package.place} | {told or ', '.join(needing)} |")
-    without = {module for package in PACKAGES if package.place == LEFT_OUT for module in package.modules}
-    able = [row.name for row in rows if not without & set(row.needs)]
+        lines.append(f"| {name} | {weight} | {package.place} | {_needing(package, rows)} |")
+    absent = {module for package in PACKAGES if package.place in (MORE, LEFT_OUT) for module in package.modules}
+    able = [row.name for row in rows if not absent & set(row.needs)]
     lines += [
         "",
-        f"Taken along: {taken_megabytes():.0f} MB in all. With that and nothing that is left out these rows are "
-        f"answered: {', '.join(able)}. The others say which package they need.",
+        f"Taken along: {megabytes():.0f} MB in all. That answers {', '.join(able)}. The other rows say what "
+        f"they need; what is for whole runs has {megabytes(MORE):.0f} MB more.",
     ]
     return "\n".join(lines)
 
 
-def pip_arguments() -> str:
+def _needing(package: Package, rows: list[Row]) -> str:
+    needing = [row.name for row in rows if set(package.modules) & set(row.needs)]
+    others = [row.name for row in rows if row.name not in needing]
+    if not others:
+        return "all"
+    return f"all but {', '.join(others)}" if len(others) < 4 else ", ".join(needing)
+
+
+def pip_arguments(place: str = TAKEN) -> str:
     """Return the names that `pip download --no-deps` takes."""
-    names = [name for p in PACKAGES if p.place == TAKEN for name in (p.distribution, *p.brings)]
+    names = [name for package in PACKAGES if package.place == place for name in (package.distribution, *package.brings)]
     # Its successor has another licence.
     return " ".join("albumentations==2.0.8" if name == "albumentations" else name for name in names)
 

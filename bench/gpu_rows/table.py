@@ -88,7 +88,7 @@ def _rows() -> list[Row]:
             "files:real",
             120,
             1,
-            (*STEPS, *FILES),
+            STEPS,
         ),
         _row(
             "resume",
@@ -156,9 +156,7 @@ def _rows() -> list[Row]:
             1,
             RUN,
         ),
-        _row(
-            "jpeg", "JPEG files decoded on the GPU beside zoo's threads", "files:jpeg_on_gpu", 40, 1, (*STEPS, *FILES)
-        ),
+        _row("jpeg", "JPEG files decoded on the GPU beside zoo's threads", "files:jpeg_on_gpu", 40, 1, STEPS),
         _row(
             "serve-cuda",
             "`zoo predict` and `zoo serve` with CUDAExecutionProvider: the same answers?",
