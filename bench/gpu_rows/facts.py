@@ -26,7 +26,7 @@ def machine(report: Report) -> None:
     import os
 
     report.figure("python", platform.python_version())
-    report.figure("system", f"{platform.system()} {platform.release()}")
+    report.figure("system", f"{platform.system()} {platform.machine()}")
     report.figure("processor", processor())
     report.figure("cores", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0)
     for package in PACKAGES:

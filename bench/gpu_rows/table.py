@@ -43,8 +43,7 @@ def _row(name: str, question: str, call: str, limit: float, cards: int = 1, need
 
 
 def _rows() -> list[Row]:
-    # The dearest questions first: who has a card for two minutes only gets those.
-    return [
+    rows = [
         _row("devices", "What do the words of --device come to here?", "facts:devices", 40, 0, STEPS),
         _row(
             "providers",
@@ -174,6 +173,8 @@ def _rows() -> list[Row]:
             (*RUN, "typer"),
         ),
     ]
+    # Who has a card for two minutes only gets what asks for one, and the dearest questions first.
+    return sorted(rows, key=lambda row: not row.cards)
 
 
 ROWS = {row.name: row for row in _rows()}
