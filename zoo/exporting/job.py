@@ -105,10 +105,10 @@ def check_words(catalogue: Catalogue, spec: ExportSpec) -> None:
         raise OptionInvalid(f"--unknown {spec.unknown:g} must be a share of the images between 0 and 1, such as 0.05")
     if not 0 <= spec.prune < 1 or spec.prune_epochs < 0:
         raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels below 1, and its epochs 0 or more")
-    known = read(plugin.entry_point).options
+    found = read(plugin.entry_point)
     for name in spec.options:
-        if known and name not in known:
-            raise OptionInvalid(unknown_option(f"exporter {spec.format!r}", name, known))
+        if found.closed and name not in found.options:
+            raise OptionInvalid(unknown_option(f"exporter {spec.format!r}", name, found.options))
 
 
 def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:

@@ -91,10 +91,10 @@ def _check_augmentation(catalogue: Catalogue, values: Mapping[str, Any]) -> None
 
 def _check_option_names(plugin: Plugin, given: Mapping[str, Any], owner: str) -> None:
     """Refuse an option that the plugin's source does not have; a source that cannot be read tells nothing."""
-    known = read(plugin.entry_point).options
-    stray = [name for name in given if name not in known]
-    if known and stray:
-        raise OptionInvalid(unknown_option(owner, stray[0], known))
+    found = read(plugin.entry_point)
+    stray = [name for name in given if name not in found.options]
+    if found.closed and stray:
+        raise OptionInvalid(unknown_option(owner, stray[0], found.options))
 
 
 def _own_dataset(catalogue: Catalogue, values: Mapping[str, Any]) -> Dataset | None:
