@@ -11,7 +11,15 @@ import torch
 
 from zoo.catalogue.made.tracker import Trackers, make_trackers
 from zoo.disk.weights import save_weights
-from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
+from zoo.errors import (
+    EXIT_TERMINATED,
+    Elsewhere,
+    Interrupted,
+    OptionInvalid,
+    Terminated,
+    TrainingFailed,
+    fills_card,
+)
 from zoo.training.assemble import set_up
 from zoo.training.checkpoint import About, Checkpoints, read_checkpoint
 from zoo.training.finish import finish
@@ -139,7 +147,9 @@ def _train(job: Job) -> Iterator[EpochResult]:
             yield from _epochs(job)
             _blend(job)
             return
-        except torch.OutOfMemoryError as exc:
+        except RuntimeError as exc:
+            if not fills_card(exc):
+                raise
             if not job.plan.world.alone:
                 raise OptionInvalid(_out_of_memory(job)) from exc
         # Out here, since in the handler the error holds on to the tensors of the step that failed.
