@@ -122,8 +122,9 @@ def train_and_finish(job: Job) -> Run:
         for result in _train(job):
             job.watch.epoch(result)
             trackers.epoch(result.to_json())
+        # The others wait, since NCCL wants a group left by all its processes within the time it allows for a message.
+        world.by_first(lambda: _finish(job))
         if world.first:
-            _finish(job)
             metrics = job.run.record().metrics
     except (Interrupted, TrainingFailed) as exc:
         # All processes stop for the same reason, and one tells it.
