@@ -72,7 +72,7 @@ def test_command_and_function_write_the_same_bytes(
         assert (tmp_path / "one/n" / name).read_bytes() == (tmp_path / "two/n" / name).read_bytes()
     one, two = (json.loads((tmp_path / folder / "n/run.json").read_text()) for folder in ("one", "two"))
     assert {**one, "created": ""} == {**two, "created": ""}
-    assert found.path == Path("two/n")
+    assert found.path == tmp_path / "two/n"
 
 
 def test_progress_is_lines_for_a_function_and_never_on_stdout(
@@ -215,3 +215,149 @@ def test_wrong_words_are_told_in_one_line(run: zoo.Run, tmp_path: Path) -> None:
         with pytest.raises(kind, match=words) as told:
             call()
         assert "\n" not in str(told.value)
+
+
+WRONG_KINDS: list[tuple[str, str]] = [
+    ("zoo.train(3, 'digits')", "model of zoo.train is 3; give a text"),
+    ("zoo.train('tiny', [1])", "dataset of zoo.train is [1]; give a text or a path"),
+    ("zoo.train('tiny', '')", "dataset of zoo.train is '', which names nothing"),
+    ("zoo.train('tiny', 'digits', name='../x')", "is no name for a run"),
+    ("zoo.train('tiny', 'digits', name='a\\nb')", "is no name for a run"),
+    ("zoo.train('tiny', 'digits', name='x' * 300)", "is too long"),
+    ("zoo.train('tiny', 'digits', runs=5)", "runs of zoo.train is 5; give a text or a path"),
+    ("zoo.train('tiny', 'digits', progress='loud')", "progress of zoo.train is 'loud'"),
+    ("zoo.train('tiny', 'digits', lr=True)", "option lr = True"),
+    ("zoo.train('tiny', 'digits', epochs='many')", "write a whole number, or auto"),
+    ("zoo.train('tiny', 'digits', learning_rate=1)", "did you mean lr?"),
+    ("zoo.train('tiny', 'digits', monitor='acc')", "--monitor acc is no figure"),
+    ("zoo.train('tiny', 'digits', device='gpu')", "--device gpu is none of PyTorch's"),
+    ("zoo.evaluate(3)", "subject of zoo.evaluate is 3; give a run or an artifact or a text or a path"),
+    ("zoo.export('door', calibrate='no')", "calibrate of zoo.export is 'no'; give True or False"),
+    ("zoo.export('door', max_drop=float('inf'))", "max_drop of zoo.export is inf; give a finite number"),
+    ("zoo.export('door', min_speedup=-1.0)", "--min-speedup -1.0 must be 0 or more"),
+    ("zoo.export('door', unknown_by='enery')", "--unknown-by 'enery' is none"),
+    ("zoo.export('door', prune_epochs=1.5)", "prune_epochs of zoo.export is 1.5; give a whole number"),
+    ("zoo.export('door', prune_epochs=-1)", "--prune-epochs -1 must be 0 or more"),
+    ("zoo.export('door', options=3)", "options of zoo.export is 3; give a dictionary"),
+    ("zoo.predict('door', [np.zeros((2, 2, 3), np.uint8)], top=0)", "top = 0: give 1 or more classes"),
+    ("zoo.predict('door', None)", "the image is a NoneType"),
+    ("zoo.predict('door', [b'x', 3])", "image 1 is a int"),
+    ("zoo.predict('door', np.zeros((8, 8, 3)))", "the image is an array of float64 [8, 8, 3]"),
+    ("zoo.predict('door', np.zeros((0, 8, 3), np.uint8))", "the image is an array of uint8 [0, 8, 3]"),
+    ("zoo.bundle(out='x.py')", "give it a name that ends in .tar.gz"),
+    ("zoo.bundle(ort='no')", "ort of zoo.bundle is 'no'; give True or False"),
+    ("zoo.verify(golden='no')", "golden of zoo.verify is 'no'"),
+    ("zoo.load(3)", "name of zoo.load is 3"),
+    ("zoo.runs('')", "folder of zoo.runs is ''"),
+    ("zoo.models(3)", "pattern of zoo.models is 3; give a text"),
+    ("zoo.datasets(catalogue=3)", "catalogue of zoo.datasets is 3"),
+]
+
+
+@pytest.mark.parametrize(("call", "told"), WRONG_KINDS)
+def test_another_kind_of_thing_is_refused_at_once(call: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.training.start.ALONE", None)  # nothing may come so far
+    with pytest.raises(zoo.errors.OptionInvalid) as refused:
+        eval(call, {"zoo": zoo, "np": np})
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_anything_like_bytes_or_a_list_is_an_image_or_several(artifact: zoo.Artifact, tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    wanted = zoo.predict(artifact, pixels)[0].top
+    for images in (bytearray(data), memoryview(data), (pixels,), (each for each in [pixels])):
+        assert [answer.top for answer in zoo.predict(artifact, images)] == [wanted]  # type: ignore[arg-type]
+    assert zoo.predict(artifact, []) == []
+
+
+def test_another_folder_later_changes_nothing(run: zoo.Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs.parent)
+    found = [zoo.load("runs/door"), zoo.load("door"), *zoo.runs("runs")]
+    monkeypatch.chdir("/")
+    assert {thing.path for thing in found} == {run.path}
+    assert run.path.is_absolute()
+
+
+def test_runs_and_paths_stand_for_their_names(run: zoo.Run, tmp_path: Path) -> None:
+    options = {**QUICK, "image_size": 32, "runs": tmp_path}
+    child = zoo.train(parent=run, name="child", lr=1e-4, **options)
+    assert child.record().config["parent"] == str(run.path)
+    with pytest.raises(zoo.errors.CheckpointInvalid, match="no such weights file"):
+        zoo.train("test_resnet", "digits", weights=tmp_path / "nowhere.safetensors", **options)
+
+
+def test_one_process_trains_one_run_at_a_time(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def train_another(line: str) -> None:
+        try:
+            zoo.train("test_resnet", "digits", name="b", runs=tmp_path, pretrained=False, **{**QUICK, "image_size": 32})
+        except zoo.errors.EnvironmentBroken as exc:
+            told.append(str(exc))
+
+    options = {**QUICK, "image_size": 32, "progress": train_another}
+    zoo.train("test_resnet", "digits", name="a", runs=tmp_path, pretrained=False, **options)
+    assert told
+    assert "another run is being trained in this process" in told[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_progress_function_that_fails_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    def fail(line: str) -> None:
+        raise RuntimeError("no screen")
+
+    options = {**QUICK, "image_size": 32, "epochs": 2, "progress": fail}
+    with pytest.warns(UserWarning, match="hears no more: RuntimeError: no screen") as seen:
+        run = zoo.train("test_resnet", "digits", name="n", runs=tmp_path, pretrained=False, **options)
+    assert run.finished
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("progress", ["False", "lines.append"])
+def test_ctrl_c_saves_and_raises_interrupted(progress: str, tmp_path: Path) -> None:
+    code = f"""
+import os, signal, threading, zoo
+from zoo.training import session
+lines, step = [], session.Watch
+from zoo.training.progress import Stopping
+before = Stopping.step
+def interrupt(self, state):
+    if state.step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+    before(self, state)
+Stopping.step = interrupt
+options = dict(epochs=1, threads=1, image_size=32, pretrained=False)
+try:
+    zoo.train("test_resnet", "digits", name="n", runs="runs", progress={progress}, **options)
+except zoo.errors.Interrupted as exc:
+    print("stopped", exc)
+Stopping.step = before
+try:
+    zoo.train(resume=True, name="n", runs="runs", recipe="tiny", progress=False)
+except zoo.errors.OptionInvalid as exc:
+    print(exc)
+run = zoo.train(resume=True, name="n", runs="runs", progress=False)
+print(run.finished, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    done = run_python(code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, last = done.stdout.splitlines()
+    assert first.startswith("stopped stopped; go on with")
+    assert second == "a resumed run keeps its options; leave the recipe tiny out, or train anew"
+    assert last == "True True"
+
+
+def test_a_run_whose_curves_are_lost_still_has_a_page(run: zoo.Run, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.path, tmp_path / "copy")
+    (tmp_path / "copy/metrics.jsonl").write_text("{ no")
+    shown = zoo.Run(tmp_path / "copy")._repr_html_()
+    assert shown is not None
+    assert "<svg" not in shown
+    assert "<circle" in str(run._repr_html_())

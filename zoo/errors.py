@@ -107,14 +107,25 @@ class Terminated(Interrupted):
 
 NO_MEMORY = ("can't allocate memory", "Insufficient memory", "can't start new thread")
 """What PyTorch, OpenCV and Python's threads say where it is no MemoryError."""
+CARD_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What PyTorch says where CUDA itself or a library of it found the card full: no OutOfMemoryError, which only PyTorch's
+own allocator raises."""
 
 
 def lacks_memory(exc: BaseException) -> bool:
     """Tell whether somebody got no memory, of the machine or of its card."""
     if isinstance(exc, ZooError):
         return False
-    names = {kind.__name__ for kind in type(exc).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(text in str(exc) for text in NO_MEMORY)
+    return fills_card(exc) or "MemoryError" in _kinds(exc) or any(text in str(exc) for text in NO_MEMORY)
+
+
+def fills_card(exc: BaseException) -> bool:
+    """Tell whether the card has no memory left, so that fewer images at once may do."""
+    return "OutOfMemoryError" in _kinds(exc) or any(text in str(exc) for text in CARD_FULL)
+
+
+def _kinds(exc: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(exc).__mro__}
 
 
 class Elsewhere(ZooError):

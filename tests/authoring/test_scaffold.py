@@ -271,9 +271,7 @@ def test_module_loads_no_template_engine(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k == "dataset" else [pytest.mark.slow]) for k in KINDS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k == "dataset" else [pytest.mark.slow]) for k in KINDS])
 def test_package_installs_passes_its_tests_and_is_listed(kind: str, catalogue: Catalogue, tmp_path: Path) -> None:
     package = write(catalogue, kind, tmp_path, f"new-{kind}")
     site = tmp_path / "site"

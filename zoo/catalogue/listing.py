@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zoo.catalogue import opened
-from zoo.errors import OptionInvalid
+from zoo.contracts.words import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ class Listing(list[R]):
         rows = [row.to_json() for row in self]
         columns = [*dict.fromkeys(key for row in rows for key in row)]
         cells = [["" if row.get(key) is None else row[key] for key in columns] for row in rows]
-        return fragment([table(columns, cells) or '<p class="faint">none</p>'])
+        return fragment([table(columns, cells, kind="listing") or '<p class="faint">none</p>'])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,37 +113,44 @@ class TargetRow:
         return asdict(self)
 
 
+@checked
 def models(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[ModelRow]:
     """Return the models whose names are like `pattern`, such as "mobilenetv4*": ours first, then every family's."""
     return _like(pattern, _models(opened(catalogue)))
 
 
+@checked
 def datasets(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[DatasetRow]:
     """Return the datasets that have a name; a folder of images needs none."""
     return _like(pattern, _datasets(opened(catalogue)))
 
 
+@checked
 def augmentations(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[PluginRow]:
     """Return the augmentations."""
     return _like(pattern, _plugins(opened(catalogue), "augmentation"))
 
 
+@checked
 def exporters(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[PluginRow]:
     """Return the formats that `export` can write."""
     return _like(pattern, _plugins(opened(catalogue), "exporter"))
 
 
+@checked
 def trackers(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[PluginRow]:
     """Return who can hear of a run."""
     return _like(pattern, _plugins(opened(catalogue), "tracker"))
 
 
+@checked
 def recipes(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[RecipeRow]:
     """Return the recipes of registry.toml."""
     entries = opened(catalogue).registry.recipes.items()
     return _like(pattern, [RecipeRow(name=name, description=values.get("description", "")) for name, values in entries])
 
 
+@checked
 def targets(pattern: str = "*", *, catalogue: Catalogue | str | Path | None = None) -> Listing[TargetRow]:
     """Return the devices that `export` and `bundle` know."""
     return _like(pattern, _targets(opened(catalogue)))
@@ -162,8 +169,6 @@ KINDS: dict[str, Callable[..., Listing[Any]]] = {
 
 
 def _like(pattern: str, rows: Iterable[R]) -> Listing[R]:
-    if not isinstance(pattern, str):
-        raise OptionInvalid(f"a pattern is a text such as 'resnet*', not {pattern!r}")
     return Listing(row for row in rows if fnmatch.fnmatch(row.name, pattern))
 
 

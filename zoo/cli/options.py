@@ -15,7 +15,9 @@ RUN, SEARCH = "Run", "Search"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Runs = Annotated[
     Path | None,
-    typer.Option("--runs", help="The folder of all runs [default: $ZOO_RUNS, else ./runs].", rich_help_panel=RUN),
+    typer.Option(
+        "--runs", metavar="DIR", help="The folder of all runs [default: $ZOO_RUNS, else ./runs].", rich_help_panel=RUN
+    ),
 ]
 Recipe = Annotated[
     str | None,

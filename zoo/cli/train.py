@@ -26,14 +26,18 @@ def train_cli(
         str | None, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The run's name [default: MODEL-DATASET-TIME].", rich_help_panel=RUN)
+        str | None,
+        typer.Option(help="The run's name [default: MODEL-DATASET-TIME].", metavar="NAME", rich_help_panel=RUN),
     ] = None,
     runs: Runs = None,
     recipe: Recipe = None,
     config: Config = None,
     set_: Set = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an unfinished run, whose options stay as they were.", rich_help_panel=RUN
+        ),
     ] = False,
     dry_run: Annotated[
         bool,
@@ -50,9 +54,12 @@ def train_cli(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune a model on a dataset, of one label an image or of several.
+    """Fine-tune a model on a dataset, of one label an image or of several; for example
 
-    A recipe may set other defaults than those told here: --dry-run prints what holds, and where it comes from.
+    zoo train resnet50 --dataset ./photos
+
+    Later layers go before earlier ones: defaults, recipe, registry.toml, --config, flags. The defaults told here are
+    the first layer; --dry-run prints what holds, and where it comes from.
     """
     from zoo.catalogue.options import parse_pairs
     from zoo.training.early import in_one_of_several

@@ -62,35 +62,46 @@ Search = Annotated[
 ]
 Trials = Annotated[
     int,
-    typer.Option(min=1, help="How many; the same command goes on until they are done.", rich_help_panel=SEARCH),
+    typer.Option(
+        min=1, metavar="N", help="How many; the same command goes on until they are done.", rich_help_panel=SEARCH
+    ),
 ]
 Objective = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FIGURE",
-        help="val_top1, val_loss or another figure; latency (ms) or size (MB) of the exported fp32 ONNX.",
+        help="val_top1 [default], val_loss or another figure; latency (ms), size (MB) of the fp32 ONNX; may repeat.",
         rich_help_panel=SEARCH,
     ),
 ]
 Pruner = Annotated[
     str,
     typer.Option(
-        help="Who stops trials that fall behind: median, hyperband, none; auto is median.", rich_help_panel=SEARCH
+        metavar="NAME",
+        help="Who stops trials that fall behind: median, hyperband, none; auto is median.",
+        rich_help_panel=SEARCH,
     ),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(min=1, max=256, help="Trials at the same time, each in a process.", rich_help_panel=SEARCH),
+    typer.Option(
+        min=1, max=256, metavar="N", help="Trials at the same time, each in a process.", rich_help_panel=SEARCH
+    ),
 ]
 Storage = Annotated[
     str,
     typer.Option(
-        help="A SQLite file or a database's address, for many machines [default: in the folder].",
+        metavar="FILE|URL",
+        help="A SQLite file or a database's address, for many machines [default: study.db of the study].",
         rich_help_panel=SEARCH,
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of the search, and of every trial's run.", rich_help_panel=SEARCH)]
-Name = Annotated[str | None, typer.Option(help="The study's name [default: MODEL-DATASET].", rich_help_panel=RUN)]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="Of the search, and of every trial's run.", rich_help_panel=SEARCH)
+]
+Name = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The study's name [default: MODEL-DATASET].", rich_help_panel=RUN)
+]
 
 
 @with_training_flags
@@ -167,7 +178,11 @@ def _check(asked: Asked) -> None:
     from zoo.catalogue import Catalogue
     from zoo.records.layers import merged, option_layers
     from zoo.training.early import check_early
+    from zoo.tune.objective import parse_objectives
+    from zoo.tune.space import parse_search
 
+    parse_objectives(asked.objective)
+    parse_search(asked.search)
     catalogue = Catalogue.read(asked.registry)
     values, _ = merged(option_layers(catalogue, asked.given, asked.recipe, asked.config, asked.folder.parent))
     check_early(catalogue, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ PIPE_WIDTH = 160
 def noting(progress: Progress) -> Callable[[str], None]:
     """Return what takes one line about what is done."""
     if callable(progress):
-        return progress
+        return _Told(progress)
     return note if progress else _nothing
 
 
@@ -33,6 +34,20 @@ def console(file: Any = None) -> Console:
 def note(text: str) -> None:
     """Print one line on stderr."""
     console().print(text, style="dim")
+
+
+class _Told:
+    """A user's function: one that fails is told once and called no more, as nothing should be lost by it."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def __call__(self, text: str) -> None:
+        try:
+            self._tell(text)
+        except Exception as exc:
+            self._tell = _nothing
+            warnings.warn(f"the progress function failed and hears no more: {type(exc).__name__}: {exc}", stacklevel=3)
 
 
 def _nothing(text: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.catalogue import opened
 from zoo.contracts.progress import noting
+from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
 from zoo.errors import OptionInvalid, ProofFailed
 from zoo.records.artifact import Artifact
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.exporting.reproof import Reproof
 
 
+@checked
 def bundle(
     artifact: Artifact | str | Path | None = None,
     target: str | None = None,
@@ -55,6 +57,8 @@ def bundle(
     names, note = opened(catalogue), noting(progress)
     if target:
         names.target(target)
+    if out is not None and not str(out).endswith((".tar.gz", ".tgz")):
+        raise OptionInvalid(f"{out} would be an archive; give it a name that ends in .tar.gz")
     found = _artifact(artifact, runs, progress)
     from zoo.deploy.bundle.make import BundleSpec, bundle_artifact
 
@@ -62,6 +66,7 @@ def bundle(
     return bundle_artifact(found, names.target(target or found.manifest().target), spec, note)
 
 
+@checked
 def verify(
     artifact: Artifact | Bundle | str | Path | None = None,
     *,
@@ -105,8 +110,8 @@ def verify(
 
 def bundle_path(given: object) -> Path | None:
     """Return the archive, or the folder that one was unpacked into, that is meant; None if something else is."""
-    path = getattr(given, "path", None) if not isinstance(given, str | Path | Artifact) else given
-    if not isinstance(path, str | Path):
+    path = given if isinstance(given, str | Path) else getattr(given, "path", None)
+    if not isinstance(path, str | Path) or isinstance(given, Artifact):
         return None
     return Path(path) if Path(path).is_file() or (Path(path) / SUMS).is_file() else None
 

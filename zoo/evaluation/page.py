@@ -44,6 +44,7 @@ FRAGMENT = (
     "font-weight: normal; background: none; }",
     "th:first-child, .zoo-result td:first-child { text-align: left; }",
     ".matrix td + td { min-width: 1.6rem; text-align: center; }",
+    ".listing td, .zoo-result .listing th { text-align: left; }",
     ".curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }",
     "svg { width: 100%; height: auto; max-width: 28rem; }",
     "svg text { font-size: 11px; fill: currentColor; }",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalogue import opened
 from zoo.catalogue.installed import OURS
 from zoo.contracts.progress import noting
+from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
 from zoo.errors import ImageUnreadable, OptionInvalid, ProofFailed
 from zoo.exporting.job import ExportSpec, check_words
 from zoo.records.find import find_subject, find_trained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Image
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 
+@checked
 def evaluate(
     subject: Named = None,
     split: str = "test",
@@ -60,6 +64,7 @@ def evaluate(
     return evaluate_subject(opened(catalogue), found, split)
 
 
+@checked
 def export(
     run: Run | str | Path | None = None,
     format: str = "",
@@ -136,6 +141,7 @@ def _export(
     return artifact
 
 
+@checked
 def predict(
     subject: Named,
     images: Image | str | Sequence[Image | str],
@@ -162,11 +168,11 @@ def predict(
         ImageUnreadable: a file that is no complete image; it is named, and nothing is answered for the others.
         RunInvalid, ArtifactInvalid: the run or the artifact cannot be used.
     """
+    if top < 1:
+        raise OptionInvalid(f"top = {top}: give 1 or more classes")
     asked = _several(images)
-    for image in asked:
-        if isinstance(image, Path) and not image.exists():
-            name = str(image).encode("utf-8", "backslashreplace").decode()
-            raise ImageUnreadable(f"{name} cannot be read: {os.strerror(errno.ENOENT)}; check the path")
+    for number, image in enumerate(asked):
+        _check_image(f"image {number}" if len(asked) > 1 else "the image", image)
     found = find_subject(subject, _root(runs), noting(progress))
     from zoo.exporting.predict import predict_images
 
@@ -174,9 +180,29 @@ def predict(
 
 
 def _several(images: Any) -> list[Image]:
-    """Return one image or several as a list, names of files as paths."""
-    one = isinstance(images, str | Path | bytes) or hasattr(images, "dtype")
-    return [Path(image) if isinstance(image, str) else image for image in ([images] if one else images)]
+    """Return one image or several as a list: names of files as paths, anything like bytes as bytes."""
+    several = isinstance(images, Sequence) and not isinstance(images, str | bytes | bytearray | memoryview)
+    found = list(images) if several or inspect.isgenerator(images) else [images]
+    return [_plain(image) for image in found]
+
+
+def _plain(image: Any) -> Any:
+    if isinstance(image, str):
+        return Path(image)
+    return bytes(image) if isinstance(image, bytearray | memoryview) else image
+
+
+def _check_image(what: str, image: Any) -> None:
+    if isinstance(image, Path) and not image.exists():
+        name = str(image).encode("utf-8", "backslashreplace").decode()
+        raise ImageUnreadable(f"{name} cannot be read: {os.strerror(errno.ENOENT)}; check the path")
+    if isinstance(image, Path | bytes):
+        return
+    kind, shape = getattr(image, "dtype", None), tuple(getattr(image, "shape", ()))
+    if kind is None:
+        raise OptionInvalid(f"{what} is a {type(image).__name__}; give a file, its bytes, or an RGB array")
+    if str(kind) != "uint8" or len(shape) != 3 or shape[2] != 3 or not all(shape):
+        raise OptionInvalid(f"{what} is an array of {kind} {list(shape)}; give RGB as uint8 [height, width, 3]")
 
 
 def _root(runs: str | Path | None) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from zoo.catalogue.isolation.reading import read
 from zoo.catalogue.made.exporter import make_exporter
 from zoo.catalogue.options import check, exporter_options, unknown_option
 from zoo.contracts.precision import PRECISIONS, row_of
+from zoo.contracts.unknown import UnknownBy
 from zoo.errors import OptionInvalid, UnknownName
 from zoo.exporting.limits import Budget
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from zoo.catalogue.installed import Plugin
     from zoo.contracts.plugins import Exporter
     from zoo.contracts.target import Target
-    from zoo.contracts.unknown import UnknownBy
     from zoo.records.manifest import Pruning, Refusal
 
 
@@ -99,16 +100,26 @@ def check_words(catalogue: Catalogue, spec: ExportSpec) -> None:
         raise UnknownName(f"no precision is named {spec.precision!r}; there are {', '.join(PRECISIONS)}")
     if spec.precision and target.precisions and spec.precision not in target.precisions:
         raise UnknownName(f"target {target.name!r} runs {', '.join(target.precisions)}, not {spec.precision}; name one")
-    if not spec.max_drop >= 0:
+    _check_numbers(spec)
+    found = read(plugin.entry_point)
+    for name in map(str, spec.options):
+        if found.closed and name not in found.options:
+            raise OptionInvalid(unknown_option(f"exporter {spec.format!r}", name, found.options))
+
+
+def _check_numbers(spec: ExportSpec) -> None:
+    if not 0 <= spec.max_drop < math.inf:
         raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
+    if spec.min_speedup is not None and not 0 <= spec.min_speedup < math.inf:
+        raise OptionInvalid(f"--min-speedup {spec.min_speedup} must be 0 or more, such as 1.2")
+    if spec.unknown_by not in get_args(UnknownBy):
+        raise OptionInvalid(f"--unknown-by {spec.unknown_by!r} is none; write {' or '.join(get_args(UnknownBy))}")
     if spec.unknown is not None and not 0 < spec.unknown < 1:
         raise OptionInvalid(f"--unknown {spec.unknown:g} must be a share of the images between 0 and 1, such as 0.05")
-    if not 0 <= spec.prune < 1 or spec.prune_epochs < 0:
-        raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels below 1, and its epochs 0 or more")
-    known = read(plugin.entry_point).options
-    for name in spec.options:
-        if known and name not in known:
-            raise OptionInvalid(unknown_option(f"exporter {spec.format!r}", name, known))
+    if not 0 <= spec.prune < 1:
+        raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels, 0 or more and below 1")
+    if spec.prune_epochs < 0:
+        raise OptionInvalid(f"--prune-epochs {spec.prune_epochs} must be 0 or more")
 
 
 def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:

@@ -43,9 +43,8 @@ class Predictions(list[Answer]):
         pairs = list(zip(self, self.images, strict=True))
         shown = "".join(_figure(answer, image) for answer, image in pairs[:MOST_SHOWN])
         rest = f'<p class="faint">and {len(self) - MOST_SHOWN} more</p>' if len(self) > MOST_SHOWN else ""
-        return fragment(
-            [f'<p class="faint">{escape(str(self.subject))}</p>', f'<div class="pictures">{shown}</div>', rest]
-        )
+        told = f"{len(self)} pictures, asked of {self.subject}"
+        return fragment([f'<p class="faint">{escape(told)}</p>', f'<div class="pictures">{shown}</div>', rest])
 
 
 def predict_images(catalogue: Catalogue, found: Run | Artifact, images: Sequence[Image], *, top: int) -> Predictions:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
-from zoo.errors import ArtifactInvalid, RunInvalid
+from zoo.errors import ArtifactInvalid, OptionInvalid, RunInvalid
 from zoo.records.artifact import Artifact, list_artifacts
 from zoo.records.run import Run
 from zoo.runtime.manifest import MANIFEST
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+LONGEST_NAME = 200
+"""Bytes; most file systems take 255, and files are first written under a longer name beside their own."""
 Named = Run | Artifact | str | Path | None
 """What a function takes: the thing, what it is called, or None for the newest."""
 
 
+@checked
 def load(name: str | Path, *, runs: str | Path | None = None) -> Run | Artifact:
     """Return the artifact or the run of that path or name: `runs/cats`, `cats`, `cats/onnx-int8`.
 
@@ -33,12 +38,12 @@ def load(name: str | Path, *, runs: str | Path | None = None) -> Run | Artifact:
         RunInvalid: there is none, or it is damaged.
         ArtifactInvalid: it is damaged.
     """
-    root = runs_root(None if runs is None else Path(runs))
+    root = runs_root(None if runs is None else Path(runs)).absolute()
     found = _named_artifact(str(name), root)
     if found:
         found.manifest()
-        return found
-    run = find_run(str(name), root)
+        return Artifact(found.path.absolute())
+    run = Run(find_run(str(name), root).path.absolute())
     if not run.holds_folds:
         run.record()
     return run
@@ -163,6 +168,15 @@ def find_unfinished(name: str | None, root: Path) -> Run:
     if not unfinished:
         raise RunInvalid(f"no unfinished run in {root}; start one with `zoo train MODEL --dataset NAME`")
     return max(unfinished, key=lambda pair: pair[0])[1]
+
+
+def check_name(name: str) -> None:
+    """Raise OptionInvalid for a run's name that could not be a folder's, or would lie elsewhere than among the runs."""
+    path = Path(name)
+    if not name.strip() or path.is_absolute() or {".", ".."} & {*path.parts, name} or not name.isprintable():
+        raise OptionInvalid(f"name = {name!r} is no name for a run; write letters, digits, - and _, such as cats-2")
+    if max(len(os.fsencode(part)) for part in path.parts) > LONGEST_NAME:
+        raise OptionInvalid(f"name = {name[:20]!r}... is too long; {LONGEST_NAME} bytes at most")
 
 
 def refuse_taken(path: Path) -> None:

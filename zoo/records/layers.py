@@ -29,6 +29,23 @@ Layer = tuple[str, dict[str, Any]]
 """Where values come from, and the values."""
 
 
+SYNONYMS = {
+    "learning_rate": "lr",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "imgsz": "image_size",
+    "img_size": "image_size",
+    "opt": "optimizer",
+    "wd": "weight_decay",
+    "from": "parent",
+    "checkpoint": "weights",
+    "smoothing": "label_smoothing",
+    "scheduler": "schedule",
+    "augmentation": "augment",
+}
+"""What others call an option."""
+
+
 def merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
     """Lay `layers` over each other, the later over the earlier: values as they were given, and where each came from.
 
@@ -41,6 +58,8 @@ def merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
         for key, value in given.items():
             if key not in origins:
                 raise OptionInvalid(unknown_option(key, f" (from {origin})"))
+            if isinstance(value, bool) and training_options()[key].type is not bool:
+                raise OptionInvalid(f"option {key} = {value} (from {origin}): yes or no is no answer here")
             below = values.get(key, {})
             if isinstance(value, dict) and not isinstance(below, dict):
                 raise OptionInvalid(
@@ -138,7 +157,7 @@ def changed_on_resume(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConf
 
 def unknown_option(name: str, where: str = "") -> str:
     """Return what is said of an option that does not exist."""
-    close = difflib.get_close_matches(name, training_options(), n=1)
+    close = [SYNONYMS[name]] if name in SYNONYMS else difflib.get_close_matches(name, training_options(), n=1)
     hint = f"did you mean {close[0]}?" if close else "`zoo train --help` lists them"
     return f"no training option is named {name!r}{where}; {hint}"
 
@@ -155,6 +174,9 @@ def _one_line(exc: ValidationError, origins: Mapping[str, str]) -> str:
     where = f" (from {origins[key]})" if key in origins else ""
     if error["type"] == "missing":
         return missing_option(key)
+    row = training_options().get(key)
+    if row and row.number_or and error["type"] not in ("greater_than_equal", "less_than_equal"):
+        return f"option {key} = {shown(error['input'])}{where}: write a whole number, or {' or '.join(row.number_or)}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"option {key} = {shown(error['input'])}{where}: {message}"
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
 from zoo.records.find import list_runs
 from zoo.records.run import Run
@@ -16,13 +17,19 @@ class Runs(list[Run]):
     """Runs, which a notebook shows as a table."""
 
     def _repr_html_(self) -> str:
+        from zoo.evaluation.figures import percent
         from zoo.evaluation.page import fragment, table
 
-        rows = [row_of(run).to_json() for run in self]
-        cells = [["" if value is None else value for value in row.values()] for row in rows]
-        return fragment([table([*rows[0]], cells) if rows else '<p class="faint">no finished run</p>'])
+        rows = [row_of(run) for run in self]
+        cells = [
+            (row.name, row.model, row.dataset, percent(row.test_map or row.test_top1 or 0.0), row.created)
+            for row in rows
+        ]
+        columns = ("run", "model", "dataset", "test top-1 or mAP", "created")
+        return fragment([table(columns, cells, kind="listing") or '<p class="faint">no finished run</p>'])
 
 
+@checked
 def runs(folder: str | Path | None = None, pattern: str = "*") -> Runs:
     """Return the finished runs in a folder, folds among them, the newest first; damaged ones are passed over.
 
@@ -30,7 +37,7 @@ def runs(folder: str | Path | None = None, pattern: str = "*") -> Runs:
         folder: Of all runs [default: $ZOO_RUNS, else ./runs].
         pattern: Only names like this.
     """
-    root = runs_root(None if folder is None else Path(folder))
+    root = runs_root(None if folder is None else Path(folder)).absolute()
     return Runs(run for run in list_runs(root) if fnmatch.fnmatch(run.name, pattern))
 
 

@@ -27,7 +27,9 @@ class Options:
     model: Annotated[str, Told(MODEL, "A model: `zoo list models`.", names="model")]
 
     dataset: Annotated[str, Told(DATA, "A dataset's name, or a folder with a sub-folder a class.", names="dataset")]
-    dataset_options: Annotated[dict[str, Any], Told(DATA, "KEY=VALUE for the dataset; several are fine.")] = {}
+    dataset_options: Annotated[
+        dict[str, Any], Told(DATA, "An option of the dataset's own: `zoo show dataset NAME`; may be repeated.")
+    ] = {}
     folds: Annotated[
         int,
         Range(ge=0, le=100),
@@ -49,13 +51,19 @@ class Options:
         ),
     ] = ""
     """Empty means that all weigh the same."""
-    seed: Annotated[int, Range(ge=0, lt=2**32), Told(DATA, "Of weights, order, augmentation and splits.")] = 0
+    seed: Annotated[
+        int,
+        Range(ge=0, lt=2**32),
+        Told(DATA, "What is drawn at random follows from it: weights, order, augmentation, splits."),
+    ] = 0
     license_allow: Annotated[
         tuple[str, ...], Told(DATA, "Licences (SPDX) that code, weights and data may have, for example Apache-2.0,MIT.")
     ] = ()
     """None means any."""
 
-    backbone_options: Annotated[dict[str, Any], Told(MODEL, "KEY=VALUE for the backbone; several are fine.")] = {}
+    backbone_options: Annotated[
+        dict[str, Any], Told(MODEL, "An option of the backbone's own, such as timm's; may be repeated.")
+    ] = {}
     image_size: Annotated[
         int, Range(ge=0, le=4096), Told(MODEL, "Pixels of the square input; 0 means the backbone's own.")
     ] = 0
@@ -110,7 +118,7 @@ class Options:
     ] = ""
     """Empty means none."""
     distill_share: Annotated[
-        float, Range(ge=0, le=1), Told(MODEL, "Of the teacher's answers in the loss; the rest is the labels'.")
+        float, Range(ge=0, le=1), Told(MODEL, "Share of the teacher's answers in the loss; the rest is the labels'.")
     ] = 0.5
     distill_temperature: Annotated[
         float, Range(gt=0, le=100), Told(MODEL, "What the logits of teacher and pupil are divided by.")
@@ -136,14 +144,14 @@ class Options:
     optimizer: Annotated[str, Told(OPTIMISATION, "Any of timm's: adamw, sgd, adam, rmsprop, lion and more.")] = "adamw"
     """sgd has Nesterov's momentum; the plain one is called momentum."""
     weight_decay: Annotated[
-        float, Range(ge=0, le=10), Told(OPTIMISATION, "Of weights; norms and biases are spared.")
+        float, Range(ge=0, le=10), Told(OPTIMISATION, "Weight decay; norms and biases are spared.")
     ] = 0.05
     momentum: Annotated[
-        float, Range(ge=0, lt=1), Told(OPTIMISATION, "Of optimizers that have one, such as sgd and rmsprop.")
+        float, Range(ge=0, lt=1), Told(OPTIMISATION, "Momentum, of optimizers that have one, such as sgd and rmsprop.")
     ] = 0.9
     betas: Annotated[
         tuple[Annotated[float, Range(ge=0, lt=1)], ...],
-        Told(OPTIMISATION, "Of optimizers that have some, such as adamw, for example 0.9,0.95."),
+        Told(OPTIMISATION, "Betas, of optimizers that have some, such as adamw, for example 0.9,0.95."),
     ] = ()
     """Empty leaves them to the optimizer."""
     opt_eps: Annotated[
@@ -173,10 +181,12 @@ class Options:
     ] = 1.0
     """Half of the run at most."""
     loss: Annotated[
-        Loss, Told(OPTIMISATION, "Of the labels; auto: bce where an image may have several, else cross_entropy.")
+        Loss, Told(OPTIMISATION, "The loss; auto: bce where an image may have several labels, else cross_entropy.")
     ] = "auto"
     """focal and bce see each class as a question of its own."""
-    label_smoothing: Annotated[float, Range(ge=0, lt=1), Told(OPTIMISATION, "Of the labels while training.")] = 0.1
+    label_smoothing: Annotated[
+        float, Range(ge=0, lt=1), Told(OPTIMISATION, "How much of each label goes to all classes alike while training.")
+    ] = 0.1
     """Towards all classes alike; of a multi-label dataset towards 0.5."""
     clip_grad: Annotated[float, Range(ge=0), Told(OPTIMISATION, "Largest gradient; 0 means no clipping.")] = 0.0
     """As `clip_mode` measures it."""
@@ -192,11 +202,12 @@ class Options:
         int, Range(ge=1, le=65536), Told(OPTIMISATION, "Batches whose gradients make one step of the optimizer.")
     ] = 1
     ema_decay: Annotated[
-        float, Range(ge=0, lt=1), Told(OPTIMISATION, "Of the weights' moving average; 0 means none.")
+        float, Range(ge=0, lt=1), Told(OPTIMISATION, "Decay of the weights' moving average; 0 means none.")
     ] = 0.998
     """As far as the run has the steps for it: it reaches back over a tenth of them at most."""
     monitor: Annotated[
-        str, Told(OPTIMISATION, "The validation figure that chooses the best epoch, for example macro_f1.")
+        str,
+        Told(OPTIMISATION, "The validation figure that chooses the best epoch: top1, loss, macro_f1, map and more."),
     ] = ""
     """loss, top1, top5, macro_f1, macro_recall, map, exact and so on; empty means top1, and map where an image has
     several labels."""
@@ -207,10 +218,15 @@ class Options:
     ] = 0
 
     augment: Annotated[
-        str, Told(AUGMENTATION, "An augmentation, or a pipeline as albumentations saves it.", names="augmentation")
+        str,
+        Told(
+            AUGMENTATION,
+            "An augmentation: `zoo list augmentations`; or a pipeline that albumentations saved.",
+            names="augmentation",
+        ),
     ] = "standard"
     augment_options: Annotated[
-        dict[str, Any], Told(AUGMENTATION, "KEY=VALUE for the augmentation; several are fine.")
+        dict[str, Any], Told(AUGMENTATION, "An option of the augmentation's own; may be repeated.")
     ] = {}
     mixup: Annotated[
         float, Range(ge=0, le=100), Told(AUGMENTATION, "Blend images in pairs: alpha, for example 0.2; 0 means never.")
@@ -226,7 +242,7 @@ class Options:
         float, Range(ge=0, le=1), Told(AUGMENTATION, "Share of the batches that mixup or cutmix mixes.")
     ] = 1.0
 
-    device: Annotated[str, Told(MACHINE, "auto, cpu, cuda, cuda:1, mps.")] = "auto"
+    device: Annotated[str, Told(MACHINE, "Where to train: auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         Told(MACHINE, "What training computes in; auto: whichever is faster here."),
@@ -241,7 +257,9 @@ class Options:
         Range(ge=-1, le=256),
         Told(MACHINE, "Threads that decode and augment; -1 chooses, 0 works in the training thread."),
     ] = -1
-    threads: Annotated[int, Range(ge=0, le=1024), Told(MACHINE, "Of PyTorch on the CPU; 0 leaves it to PyTorch.")] = 0
+    threads: Annotated[
+        int, Range(ge=0, le=1024), Told(MACHINE, "Threads of PyTorch on the CPU; 0 leaves it to PyTorch.")
+    ] = 0
     """On a busy machine one fewer than the processors is faster."""
     cache: Annotated[
         Literal["auto", "off", "ram", "disk"],
@@ -257,11 +275,12 @@ class Options:
     """For small batches on several GPUs."""
 
     trackers: Annotated[
-        tuple[str, ...], Told(OUTPUT, "Who hears of the run; more than one is fine.", flag="--tracker", names="tracker")
+        tuple[str, ...],
+        Told(OUTPUT, "Who hears of the run: `zoo list trackers`; may be repeated.", flag="--tracker", names="tracker"),
     ] = ()
-    tracker_options: Annotated[dict[str, Any], Told(OUTPUT, "KEY=VALUE for the tracker; several are fine.")] = {}
+    tracker_options: Annotated[dict[str, Any], Told(OUTPUT, "An option of the tracker's own; may be repeated.")] = {}
     """NAME.KEY=VALUE among several trackers."""
-    checkpoint_minutes: Annotated[float, Range(ge=0), Told(OUTPUT, "Between two checkpoints, at most.")] = 5.0
+    checkpoint_minutes: Annotated[float, Range(ge=0), Told(OUTPUT, "Minutes between two checkpoints, at most.")] = 5.0
     """One is written after each epoch in any case; 0 means no others."""
     checkpoint_steps: Annotated[
         int, Range(ge=0), Told(OUTPUT, "Steps of an epoch between two checkpoints; 0 means that only time counts.")

@@ -104,6 +104,11 @@ def _curve(title: str, epochs: Sequence[Mapping[str, Any]], key: str, scale: flo
         f'points="{" ".join(place(i, v) for i, v in enumerate(series))}"/>'
         for name, series in values.items()
     )
+    if len(epochs) == 1:  # a line of one epoch has no length
+        lines = "".join(
+            f'<circle r="3" style="fill:{CURVES[name]}" cx="{left + 4}" cy="{place(0, value).partition(",")[2]}"/>'
+            for name, (value,) in values.items()
+        )
     legend = "".join(
         f'<text x="{width - 90 + 42 * i}" y="14" style="fill:{colour}">{name}</text>'
         for i, (name, colour) in enumerate(CURVES.items())

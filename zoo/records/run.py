@@ -45,8 +45,11 @@ class Run:
             return None
         from zoo.records.page import run_fragment
 
-        lines = self.metrics_file.read_text().splitlines() if self.metrics_file.is_file() else []
-        return run_fragment(self.path, self.record(), [json.loads(line) for line in lines])
+        try:
+            epochs = [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        except (OSError, ValueError):
+            epochs = []  # a page without curves is better than none
+        return run_fragment(self.path, self.record(), epochs)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from zoo.catalogue.made.dataset import is_users_own, lasting_name, lasting_optio
 from zoo.catalogue.options import unknown_option
 from zoo.errors import CheckpointInvalid, OptionInvalid
 from zoo.records.layers import missing_option
-from zoo.records.options import training_options
+from zoo.records.options import BALANCED, training_options
 from zoo.records.rows import REQUIRED, parts_of
 from zoo.training.learn.optimizer_names import optimizer_names, unknown_optimizer
 
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from zoo.contracts.plugins import Dataset
 
 
-TEXTS = ("model", "dataset", "augment", "optimizer", "weights")
-TABLES = ("backbone_options", "dataset_options", "augment_options")
+TEXTS = ("model", "dataset", "augment", "optimizer", "weights", "monitor", "device", "class_weights")
+TABLES = ("backbone_options", "dataset_options", "augment_options", "tracker_options")
 """What a file may bring as something else: then `TrainConfig` refuses it."""
+FIGURES = ("loss", "top1", "top5", "ece", "macro_precision", "macro_recall", "macro_f1", "map", "exact", "micro_f1")
+"""All that any run can be watched by; which of them a run has depends on its labels."""
+NO_DEVICES = frozenset({"gpu", "nvidia", "GPU", "CPU", "CUDA", "tpu", "amd", "rocm", "metal", "cuda0"})
+"""What people write for a device, and PyTorch calls otherwise."""
 
 
 def check_early(catalogue: Catalogue, given: Mapping[str, Any]) -> Dataset | None:
@@ -54,10 +58,9 @@ def check_early(catalogue: Catalogue, given: Mapping[str, Any]) -> Dataset | Non
         return None
     _check_backbone(catalogue, values)
     _check_augmentation(catalogue, values)
-    trackers = parts_of(values["trackers"])
-    for name in trackers if isinstance(trackers, tuple | list) else ():
-        catalogue.find("tracker", str(name))
+    _check_trackers(catalogue, values)
     _check_optimizer(values["optimizer"])
+    _check_words(values)
     if values["weights"] and not Path(values["weights"]).expanduser().is_file():
         raise CheckpointInvalid(f"{values['weights']}: no such weights file; check the path")
     return _own_dataset(catalogue, values)
@@ -66,6 +69,27 @@ def check_early(catalogue: Catalogue, given: Mapping[str, Any]) -> Dataset | Non
 def in_one_of_several() -> bool:
     """Tell whether torchrun, or `zoo train --devices`, started this process beside others."""
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
+def _check_trackers(catalogue: Catalogue, values: Mapping[str, Any]) -> None:
+    asked = parts_of(values["trackers"])
+    plugins = {str(name): catalogue.find("tracker", str(name)) for name in asked} if isinstance(asked, tuple) else {}
+    if len(plugins) == 1:
+        ((name, plugin),) = plugins.items()
+        own = {key.removeprefix(f"{name}."): value for key, value in values["tracker_options"].items()}
+        _check_option_names(plugin, own, f"tracker {name!r}")
+
+
+def _check_words(values: Mapping[str, Any]) -> None:
+    """Refuse a figure and a device that no run and no machine has, and weights of classes that are not there."""
+    if values["monitor"] and values["monitor"] not in FIGURES:
+        raise OptionInvalid(f"--monitor {values['monitor']} is no figure; write one of {', '.join(FIGURES)}")
+    if (kind := values["device"].partition(":")[0]) in NO_DEVICES:
+        raise OptionInvalid(f"--device {kind} is none of PyTorch's; write auto, cpu, cuda, cuda:1 or mps")
+    if values["class_weights"] not in ("", BALANCED):
+        from zoo.training.learn.weighting import check_weights
+
+        check_weights(values["class_weights"])
 
 
 def _check_optimizer(name: str) -> None:
@@ -91,10 +115,10 @@ def _check_augmentation(catalogue: Catalogue, values: Mapping[str, Any]) -> None
 
 def _check_option_names(plugin: Plugin, given: Mapping[str, Any], owner: str) -> None:
     """Refuse an option that the plugin's source does not have; a source that cannot be read tells nothing."""
-    known = read(plugin.entry_point).options
-    stray = [name for name in given if name not in known]
-    if known and stray:
-        raise OptionInvalid(unknown_option(owner, stray[0], known))
+    found = read(plugin.entry_point)
+    stray = [name for name in given if name not in found.options]
+    if found.closed and stray:
+        raise OptionInvalid(unknown_option(owner, stray[0], found.options))
 
 
 def _own_dataset(catalogue: Catalogue, values: Mapping[str, Any]) -> Dataset | None:

@@ -11,7 +11,15 @@ import torch
 
 from zoo.catalogue.made.tracker import Trackers, make_trackers
 from zoo.disk.weights import save_weights
-from zoo.errors import EXIT_TERMINATED, Elsewhere, Interrupted, OptionInvalid, Terminated, TrainingFailed
+from zoo.errors import (
+    EXIT_TERMINATED,
+    Elsewhere,
+    Interrupted,
+    OptionInvalid,
+    Terminated,
+    TrainingFailed,
+    fills_card,
+)
 from zoo.training.assemble import set_up
 from zoo.training.checkpoint import About, Checkpoints, read_checkpoint
 from zoo.training.finish import finish
@@ -114,8 +122,9 @@ def train_and_finish(job: Job) -> Run:
         for result in _train(job):
             job.watch.epoch(result)
             trackers.epoch(result.to_json())
+        # The others wait, since NCCL wants a group left by all its processes within the time it allows for a message.
+        world.by_first(lambda: _finish(job))
         if world.first:
-            _finish(job)
             metrics = job.run.record().metrics
     except (Interrupted, TrainingFailed) as exc:
         # All processes stop for the same reason, and one tells it.
@@ -139,7 +148,9 @@ def _train(job: Job) -> Iterator[EpochResult]:
             yield from _epochs(job)
             _blend(job)
             return
-        except torch.OutOfMemoryError as exc:
+        except RuntimeError as exc:
+            if not fills_card(exc):
+                raise
             if not job.plan.world.alone:
                 raise OptionInvalid(_out_of_memory(job)) from exc
         # Out here, since in the handler the error holds on to the tensors of the step that failed.

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,10 +42,53 @@ class _TimeLeft(TimeRemainingColumn):
         return super().render(task).append(" left")
 
 
-class Lines(Watch):
+class Stopping(Watch):
+    """Turns SIGINT and SIGTERM into a stop between two steps, with the state saved; tells nothing.
+
+    A second signal is not held back: it interrupts at once, and the last saved state still stands.
+    """
+
+    says_so = False
+    """Whether a signal is answered by a word on stderr."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def begin(self, state: TrainState, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
+        """Let a signal wait for the end of the step from now on."""
+        # Python lets no other thread than the first take signals.
+        first = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if first else ():
+            # A run that ran out of memory begins anew.
+            self._handlers.setdefault(number, signal.signal(number, self._take))
+
+    def step(self, state: TrainState) -> None:
+        """Stop the run if a signal came."""
+        if self._signal:
+            raise Terminated if self._signal == signal.SIGTERM else Interrupted
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
+        if self.says_so:
+            # Not through rich: a signal may come in the middle of its own work, even of its import.
+            with contextlib.suppress(OSError, ValueError):  # in a notebook it may be no file
+                os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
+
+
+class Lines(Stopping):
     """Tells each note and each epoch as a line of text."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
         self._tell = tell
 
     def note(self, text: str) -> None:
@@ -55,6 +97,7 @@ class Lines(Watch):
 
     def begin(self, state: TrainState, epochs: int, steps_per_epoch: int, batch_size: int) -> None:
         """Take note of how many epochs there will be."""
+        super().begin(state, epochs, steps_per_epoch, batch_size)
         self._epochs = epochs
 
     def epoch(self, result: EpochResult) -> None:
@@ -67,18 +110,14 @@ class Lines(Watch):
 
 
 class TrainProgress(Lines):
-    """Shows a run as it goes, on stderr, and turns SIGINT and SIGTERM into a stop between two steps.
-
-    A second signal is not held back: it interrupts at once, and the last saved state still stands.
-    """
+    """Shows a run as it goes, on stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         """Take whether another process of the run shows it already."""
         self._console = console()
         self._console.quiet = quiet
         super().__init__(self._console.print)
-        self._signal = 0
-        self._handlers: dict[signal.Signals, Any] = {}
+        self.says_so = not quiet
         self._next_refresh = 0.0
         self._bars = make_bars(self._console)
         self._screening, self._epoch_bar, self._step_bar = (
@@ -92,8 +131,7 @@ class TrainProgress(Lines):
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        super().__exit__()
 
     def screening(self, done: int, total: int) -> None:
         """Move the bar of the first look at the images."""
@@ -111,16 +149,10 @@ class TrainProgress(Lines):
         self._bars.update(self._epoch_bar, total=epochs * steps_per_epoch)
         self._bars.update(self._step_bar, total=steps_per_epoch)
         self._show(state)
-        # Python lets no other thread than the first take signals.
-        first = threading.current_thread() is threading.main_thread()
-        for number in (signal.SIGINT, signal.SIGTERM) if first else ():
-            # A run that ran out of memory begins anew.
-            self._handlers.setdefault(number, signal.signal(number, self._take))
 
     def step(self, state: TrainState) -> None:
         """Move the training bars, or stop the run if a signal came."""
-        if self._signal:
-            raise Terminated if self._signal == signal.SIGTERM else Interrupted
+        super().step(state)
         if time.monotonic() >= self._next_refresh:
             self._next_refresh = time.monotonic() + REFRESH_SECONDS
             self._show(state)
@@ -153,20 +185,12 @@ class TrainProgress(Lines):
             detail="  ".join(filter(None, (loss, doing, _memory(state)))),
         )
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
-        signal.signal(signal.Signals(number), self._handlers[signal.Signals(number)])
-        if not self._console.quiet:
-            # Not through rich: a signal may come in the middle of its own work, even of its import.
-            with contextlib.suppress(OSError, ValueError):  # in a notebook it may be no file
-                os.write(sys.stderr.fileno(), b"stopping after this step; once more to stop at once\n")
-
 
 def _figures(found: dict[str, float]) -> str:
     return "  ".join(f"{TITLES.get(key, key)} {figure(key, value)}" for key, value in found.items())
 
 
-def watching(progress: Told, *, quiet: bool = False) -> AbstractContextManager[Watch]:
+def watching(progress: Told, *, quiet: bool = False) -> Stopping:
     """Return who hears of a run, as the caller wishes.
 
     Args:
@@ -175,7 +199,7 @@ def watching(progress: Told, *, quiet: bool = False) -> AbstractContextManager[W
     """
     if progress is True:
         return TrainProgress(quiet=quiet)
-    return nullcontext(Watch() if quiet or not progress else Lines(noting(progress)))
+    return Stopping() if quiet or progress is False else Lines(noting(progress))
 
 
 def make_bars(console: Console) -> Progress:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalogue import opened
+from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
-from zoo.errors import OptionInvalid
-from zoo.records.find import default_name, find_unfinished, refuse_taken
+from zoo.errors import EnvironmentBroken, OptionInvalid
+from zoo.records.find import check_name, default_name, find_unfinished, refuse_taken
 from zoo.records.layers import changed_on_resume, lasting, merged, option_layers, resolve_options, unknown_option
 from zoo.records.options import training_options
 from zoo.records.run import Run
 from zoo.training.early import check_early, in_one_of_several
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from zoo.catalogue import Catalogue
     from zoo.contracts.plugins import Dataset
     from zoo.contracts.progress import Progress
     from zoo.records.config import Resolved, TrainConfig
     from zoo.training.machine.world import World
     from zoo.training.watch import Watch
+
+
+ALONE = threading.Lock()
+"""Held while this process trains: PyTorch's random numbers and threads are the whole process's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +61,7 @@ class Order:
         resume: bool,
     ) -> Order:
         """Take words as they were given; those that are None were not."""
-        given = {key: value for key, value in options.items() if value is not None}
-        if "dataset" in given:
-            given["dataset"] = str(given["dataset"])
+        given = {key: _plain(value) for key, value in options.items() if value is not None}
         root = runs_root(None if runs is None else Path(runs))
         return cls(
             catalogue=catalogue,
@@ -88,7 +91,12 @@ class Order:
         """Return the same, once all is checked that needs no PyTorch to be wrong."""
         if self.resume:
             find_unfinished(self.name, self.root)
+            if self.recipe or self.config:
+                told = f"recipe {self.recipe}" if self.recipe else f"options of {self.config}"
+                raise OptionInvalid(f"a resumed run keeps its options; leave the {told} out, or train anew")
             return self
+        if self.name is not None:
+            check_name(self.name)
         values, _ = merged(option_layers(self.catalogue, self.given, self.recipe, self.config, self.root))
         dataset = check_early(self.catalogue, values)
         self.resolve()
@@ -98,6 +106,7 @@ class Order:
         return replace(self, dataset=dataset)
 
 
+@checked
 def train(
     model: str | None = None,
     dataset: str | Path | None = None,
@@ -135,18 +144,40 @@ def train(
     asked = Order.of(
         {"model": model, "dataset": dataset, **options}, name, runs, recipe, config, opened(catalogue), resume=resume
     )
-    return carry_out(asked, progress)
+    # Whoever changes the current folder later still finds it.
+    return Run(carry_out(asked, progress).path.absolute())
 
 
 def carry_out(asked: Order, progress: Progress) -> Run:
     """Train as asked, perhaps beside other processes that were started with this one."""
     # Several processes check together below, so that one of them tells what is wrong.
-    checked = asked if in_one_of_several() else asked.checked()
+    ready = asked if in_one_of_several() else asked.checked()
+    if not ALONE.acquire(blocking=False):
+        raise EnvironmentBroken(
+            "another run is being trained in this process, and the two would share their random numbers; wait for it, "
+            "or train in a process of its own"
+        )
+    try:
+        return _carry_out(ready, progress)
+    finally:
+        ALONE.release()
+
+
+def _carry_out(ready: Order, progress: Progress) -> Run:
     from zoo.training.machine.world import joined
     from zoo.training.progress import watching
 
     with joined() as world, watching(progress, quiet=not world.first) as watch:
-        return (_resume if checked.resume else _start)(checked, watch, world)
+        return (_resume if ready.resume else _start)(ready, watch, world)
+
+
+def _plain(value: Any) -> Any:
+    """Return paths and runs as the texts that a command line would have."""
+    if isinstance(value, Run):
+        return str(value.path)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 def _start(asked: Order, watch: Watch, world: World) -> Run:

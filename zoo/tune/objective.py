@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from zoo.catalogue.installed import OURS
 from zoo.errors import OptionInvalid
-from zoo.exporting.export import ExportSpec, export_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +86,8 @@ def measure(
 
 
 def _exported(catalogue: Catalogue, run: Run, note: Callable[[str], None]) -> dict[str, float]:
+    # A misspelt objective is told without PyTorch, which this brings.
+    from zoo.exporting.export import ExportSpec, export_run
 
     # Whatever its verdict: a search wants the figures, the export of its winner is judged later.
     _, manifest = export_run(catalogue, run, ExportSpec(format=f"{OURS}/onnx", precision="fp32"), note)

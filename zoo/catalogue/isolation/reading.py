@@ -31,6 +31,8 @@ class Reading:
     """The API version that the module states; None if it states none."""
     options: tuple[str, ...] = ()
     """Names of the keyword options, in the order of the signature."""
+    closed: bool = False
+    """Whether there are no others: nothing decorates the function, and what tells the options is written out."""
     doc: str = ""
     """The docstring of the function or class."""
     end: str = ""
@@ -60,7 +62,14 @@ def read(entry_point: EntryPoint) -> Reading:
     definition = None if fault else _definition(tree, attribute, module, DEEPEST)
     doc = ast.get_docstring(definition) if isinstance(definition, ast.FunctionDef | ast.ClassDef) else ""
     return Reading(
-        file, fault, api, _options(definition), doc or "", end=end_of(tree, file.name), effects=effects_of(tree)
+        file,
+        fault,
+        api,
+        _options(definition),
+        _is_closed(definition),
+        doc or "",
+        end=end_of(tree, file.name),
+        effects=effects_of(tree),
     )
 
 
@@ -162,6 +171,23 @@ def _elsewhere(module: str, name: str, depth: int) -> ast.AST | None:
 def _absolute(node: ast.ImportFrom, module: str) -> str:
     package = module.rsplit(".", node.level)[0] if node.level else ""
     return f"{package}.{node.module}".strip(".") if node.module else package
+
+
+def _is_closed(definition: ast.AST | None) -> bool:
+    if isinstance(definition, ast.ClassDef):
+        methods = {node.name: node for node in definition.body if isinstance(node, ast.FunctionDef)}
+        if definition.decorator_list or definition.keywords:
+            return False
+        told = methods.get("export_options")
+        if told is None:
+            return "__init__" in methods and not definition.bases and not methods["__init__"].decorator_list
+        returned = [node.value for node in ast.walk(told) if isinstance(node, ast.Return)]
+        return all(isinstance(value, ast.Dict) and all(_is_text(key) for key in value.keys) for value in returned)
+    return isinstance(definition, ast.FunctionDef) and not definition.decorator_list
+
+
+def _is_text(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _options(definition: ast.AST | None) -> tuple[str, ...]:

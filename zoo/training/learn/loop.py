@@ -155,7 +155,8 @@ def figures_of(loss: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Return what `train_step` does, from the mean loss and bool [n], for one process."""
     # The GPUs of Macs have no float64.
     kind = torch.float32 if loss.device.type == "mps" else torch.float64
-    images = torch.tensor(len(right), dtype=kind, device=loss.device)
+    # Filled there: a number that is copied there, as `torch.tensor` does it, waits for all that the device has to do.
+    images = torch.full((), len(right), dtype=kind, device=loss.device)
     return torch.stack([loss.to(kind) * images, right.sum().to(kind), images])
 
 

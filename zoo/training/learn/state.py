@@ -126,8 +126,9 @@ class TrainState:
         self.beginning = payload.get("beginning")
         self.schedule = payload.get("schedule", {})
         torch.set_rng_state(payload["rng"])
-        if payload["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(payload["cuda_rng"])
+        # Of as many GPUs as there were; here may be fewer, or more.
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(payload["cuda_rng"][: torch.cuda.device_count()])
 
 
 def make_average(model: torch.nn.Module, decay: float, updates: int = 0, *, divided: bool = False) -> ModelEmaV3 | None:

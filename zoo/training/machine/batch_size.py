@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from zoo.errors import TrainingFailed
+from zoo.errors import TrainingFailed, fills_card
 from zoo.training.machine.trial import undisturbed
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ def _fits(trial: Trial, mode: Mode, images: int) -> bool:
         beside = [torch.empty_like(p) for p in model.parameters() for _ in range(KEPT_BESIDE)]
         trial.step(model, trial.pixels(images), mode)
         del beside
-    except torch.OutOfMemoryError:
+    except RuntimeError as exc:
+        if not fills_card(exc):
+            raise
         return False
     finally:
         # The failed step's tensors go with this frame; what they leave in the allocator would make the next one fail.

@@ -14,6 +14,8 @@ from zoo.training.machine.compiled import compiled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from torch.distributed.device_mesh import DeviceMesh
+
     from zoo.records.config import TrainConfig
     from zoo.training.machine.world import World
 
@@ -103,8 +105,12 @@ class Sharded(Replica):
 
     def __init__(self, model: torch.nn.Module, average: torch.nn.Module | None, *, compile_for: str = "") -> None:
         """Divide the model, and its moving average; an optimizer must be made afterwards."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        # Left to itself, PyTorch would take the weights to a GPU, also of a run that is to stay on the processor.
+        mesh = init_device_mesh(next(model.parameters()).device.type, (dist.get_world_size(),))
         for whole in (model, *([average] if average else [])):
-            _divide(whole)
+            _divide(whole, mesh)
         super().__init__(model, compile_for=compile_for)
 
     def step(self, *, last: bool) -> contextlib.AbstractContextManager[object]:
@@ -215,11 +221,11 @@ def units(model: torch.nn.Module) -> list[torch.nn.Module]:
     return list(of(model))
 
 
-def _divide(model: torch.nn.Module) -> None:
+def _divide(model: torch.nn.Module, mesh: DeviceMesh) -> None:
     from torch.distributed.fsdp import fully_shard
 
     for part in (*units(model), model):
-        fully_shard(part)
+        fully_shard(part, mesh=mesh)
 
 
 def _send_from_first(values: Iterable[torch.Tensor]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.errors import fills_card
 from zoo.training.machine.choose import usual_precision
 from zoo.training.machine.trial import Mode, undisturbed
 
@@ -94,7 +95,9 @@ def _time(trial: Trial, modes: list[Mode], batch_size: int, rounds: int) -> dict
             before = time.perf_counter()
             try:
                 good = math.isfinite(trial.step(models[mode.layout], pixels, mode))
-            except torch.OutOfMemoryError:
+            except RuntimeError as exc:
+                if not fills_card(exc):
+                    raise
                 good = False
             if not good:
                 del found[mode]

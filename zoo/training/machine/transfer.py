@@ -1,4 +1,8 @@
-"""Batches on their way to the device: pinned memory, copied while the device computes, never overwritten too early."""
+"""Batches on their way to the device: pinned memory, for which nobody waits, and which is never overwritten too early.
+
+The copy lies in the stream of the computations, before those that need it. One of its own could overlap with the step
+before: 10 MB at 20 GB/s, half a millisecond, at the price of memory that two streams must agree on.
+"""
 
 from __future__ import annotations
 

@@ -99,8 +99,12 @@ class Trial:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Give torch's random state back afterwards as it was, on every device."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    """Give torch's random state back afterwards as it was, on every device, and let none tell of this memory."""
+    devices = range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
         yield
     torch.cuda.empty_cache()
+    # The most that training takes is told later, and a search for the largest batch fills a card on purpose.
+    for device in devices if torch.cuda.is_initialized() else ():  # type: ignore[no-untyped-call]
+        torch.cuda.reset_peak_memory_stats(device)
