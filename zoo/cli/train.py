@@ -18,40 +18,45 @@ if TYPE_CHECKING:
     from zoo.training.start import Order
 
 
+Model = Annotated[str | None, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))]
+Name = Annotated[
+    str | None,
+    typer.Option(help="The run's name [default: MODEL-DATASET-TIME].", metavar="NAME", rich_help_panel=RUN),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with an unfinished run, whose options stay as they were.", rich_help_panel=RUN
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the options and their origins, touch nothing.", rich_help_panel=RUN),
+]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Train on so many GPUs of this machine, a process for each.",
+        rich_help_panel=Group.machine.value,
+    ),
+]
+
+
 @with_training_flags
 def train_cli(
     ctx: typer.Context,
     given: dict[str, Any],
-    model: Annotated[
-        str | None, typer.Argument(help="A model: `zoo list models`.", autocompletion=names("model"))
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="The run's name [default: MODEL-DATASET-TIME].", metavar="NAME", rich_help_panel=RUN),
-    ] = None,
+    model: Model = None,
+    name: Name = None,
     runs: Runs = None,
     recipe: Recipe = None,
     config: Config = None,
     set_: Set = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with an unfinished run, whose options stay as they were.", rich_help_panel=RUN
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the options and their origins, touch nothing.", rich_help_panel=RUN),
-    ] = False,
-    devices: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Train on so many GPUs of this machine, a process for each.",
-            rich_help_panel=Group.machine.value,
-        ),
-    ] = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    devices: Devices = None,
     json: Json = False,
 ) -> None:
     """Fine-tune a model on a dataset, of one label an image or of several; for example
