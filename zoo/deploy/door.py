@@ -126,7 +126,7 @@ def _refuse(proof: Reproof | BundleProof, why: str, path: Path) -> None:
 def _artifact(given: object, runs: str | Path | None, progress: Progress) -> Artifact:
     if isinstance(given, Artifact):
         return given
-    root = runs_root(None if runs is None else Path(runs))
+    root = runs_root(runs)
     return find_artifact(None if given is None else str(getattr(given, "path", given)), root, noting(progress))
 
 

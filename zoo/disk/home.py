@@ -16,6 +16,6 @@ def zoo_home() -> Path:
     return Path(platformdirs.user_cache_dir("zoo"))
 
 
-def runs_root(given: Path | None) -> Path:
+def runs_root(given: str | Path | None) -> Path:
     """Return the folder of all runs: `--runs DIR`, else `$ZOO_RUNS`, else `./runs`."""
-    return given or Path(os.environ.get("ZOO_RUNS") or "runs")
+    return Path(given or os.environ.get("ZOO_RUNS") or "runs")

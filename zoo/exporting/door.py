@@ -58,7 +58,7 @@ def evaluate(
     """
     if split not in SPLITS:
         raise OptionInvalid(f"split {split!r} is none; write one of {', '.join(SPLITS)}")
-    found = find_subject(subject, _root(runs), noting(progress))
+    found = find_subject(subject, runs_root(runs), noting(progress))
     from zoo.exporting.evaluate import evaluate_subject
 
     return evaluate_subject(opened(catalogue), found, split)
@@ -123,7 +123,7 @@ def export(
         prune_epochs=prune_epochs,
         resize=resize_in_graph,
     )
-    return _export(opened(catalogue), run, spec, _root(runs), noting(progress))
+    return _export(opened(catalogue), run, spec, runs_root(runs), noting(progress))
 
 
 def _export(
@@ -173,7 +173,7 @@ def predict(
     asked = _several(images)
     for number, image in enumerate(asked):
         _check_image(f"image {number}" if len(asked) > 1 else "the image", image)
-    found = find_subject(subject, _root(runs), noting(progress))
+    found = find_subject(subject, runs_root(runs), noting(progress))
     from zoo.exporting.predict import predict_images
 
     return predict_images(opened(catalogue), found, asked, top=top)
@@ -203,7 +203,3 @@ def _check_image(what: str, image: Any) -> None:
         raise OptionInvalid(f"{what} is a {type(image).__name__}; give a file, its bytes, or an RGB array")
     if str(kind) != "uint8" or len(shape) != 3 or shape[2] != 3 or not all(shape):
         raise OptionInvalid(f"{what} is an array of {kind} {list(shape)}; give RGB as uint8 [height, width, 3]")
-
-
-def _root(runs: str | Path | None) -> Path:
-    return runs_root(None if runs is None else Path(runs))

@@ -38,7 +38,7 @@ def load(name: str | Path, *, runs: str | Path | None = None) -> Run | Artifact:
         RunInvalid: there is none, or it is damaged.
         ArtifactInvalid: it is damaged.
     """
-    root = runs_root(None if runs is None else Path(runs)).absolute()
+    root = runs_root(runs).absolute()
     found = _named_artifact(str(name), root)
     if found:
         found.manifest()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
 from zoo.records.find import list_runs
 from zoo.records.run import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Runs(list[Run]):
@@ -37,7 +39,7 @@ def runs(folder: str | Path | None = None, pattern: str = "*") -> Runs:
         folder: Of all runs [default: $ZOO_RUNS, else ./runs].
         pattern: Only names like this.
     """
-    root = runs_root(None if folder is None else Path(folder)).absolute()
+    root = runs_root(folder).absolute()
     return Runs(run for run in list_runs(root) if fnmatch.fnmatch(run.name, pattern))
 
 

@@ -62,7 +62,7 @@ class Order:
     ) -> Order:
         """Take words as they were given; those that are None were not."""
         given = {key: _plain(value) for key, value in options.items() if value is not None}
-        root = runs_root(None if runs is None else Path(runs))
+        root = runs_root(runs)
         return cls(
             catalogue=catalogue,
             given={**given, **lasting(catalogue, given, root)} if resume else given,
