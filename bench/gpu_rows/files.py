@@ -136,8 +136,10 @@ def _loaders(case: Case, report: Report, *, cached: bool) -> Loaders:
 
 
 def jpeg_on_gpu(report: Report) -> None:
-    """Decode whole JPEG files by nvJPEG, through torchvision, and by zoo's decoder on its threads."""
-    from torchvision.io import decode_jpeg
+    """Decode whole JPEG files by nvJPEG, through TorchCodec, and by zoo's decoder on its threads."""
+    from torchcodec import decoders
+
+    decode_jpeg: Any = decoders.decode_jpeg  # type: ignore[attr-defined]  # its package names no __all__
 
     files = [file.read_bytes() for file in drawn(report.folder / "pictures", 40 if report.rehearsal else DRAWN)[0]]
     report.figure("torchcodec", _version("torchcodec"))
@@ -145,12 +147,13 @@ def jpeg_on_gpu(report: Report) -> None:
     tensors = [torch.from_numpy(np.frombuffer(data, np.uint8).copy()) for data in files]
 
     def on_device(some: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [decode_jpeg(one) for one in some] if report.rehearsal else decode_jpeg(some, device=report.device)
+        found: list[torch.Tensor] = decode_jpeg(some, device=report.device)
+        return found
 
     try:
         first = on_device(tensors[:1])[0]
     except (RuntimeError, NotImplementedError, TypeError) as exc:
-        raise NotRun(f"torchvision decodes no JPEG on a GPU here: {str(exc).splitlines()[0]}") from exc
+        raise NotRun(f"TorchCodec decodes no JPEG on a GPU here: {str(exc).splitlines()[0]}") from exc
     ours = to_rgb(files[0]).astype(int)
     gap = np.abs(first.permute(1, 2, 0).cpu().numpy().astype(int) - ours)
     report.figure("largest difference of a pixel", f"{gap.max()} of 255")

@@ -1,14 +1,13 @@
 """Rows about ONNX files: which providers make a session, io binding, and zoo's own proof, predictions and server there.
 
-zoo's runtime asks for the provider of the CPU. What is asked here is what it would answer on another one: each session
-that it opens in such a row's process, or in the server's, is made with that provider instead.
+zoo proves on the processor, and answers where it is told to (`--provider`). What the proof would say elsewhere is asked
+here: in such a row's process each session is made with another provider instead.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import statistics
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 
 from bench.gpu_rows.report import NotRun
+from zoo.runtime.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 
     from bench.gpu_rows.report import Report
 
-CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+CPU, CUDA, TENSORRT = PROVIDERS["cpu"], PROVIDERS["cuda"], PROVIDERS["tensorrt"]
+WORDS = {name: word for word, name in PROVIDERS.items()}
+"""onnxruntime's name -> what `--provider` takes."""
 ROUNDS = 9
 BATCHES = (1, 8, 64)
 OPENED = ort.InferenceSession
 """As it is before `instead` puts another in its place."""
-PATCH = """\
-from bench.gpu_rows.graphs import instead
-instead({provider!r})
-"""
-"""Of a sitecustomize.py, which every Python that finds it imports at its start."""
 
 
 def providers(report: Report) -> None:
@@ -198,8 +195,12 @@ def _refuse_absent(report: Report, provider: str) -> str:
 
 
 def _on(report: Report, provider: str) -> None:
+    from zoo.runtime.golden import replay
+    from zoo.runtime.model import Model
+
     provider = _refuse_absent(report, provider)
     artifact = _artifact(report)
+    report.figure("golden answers, --provider", str(replay(Model(artifact, provider=WORDS[provider]))))
     ways: dict[str, dict[str, str]] = {"": {}, " without TF32": {"use_tf32": "0"}} if provider == CUDA else {"": {}}
     for way, settings in ways.items():
         instead(provider, settings)
@@ -219,13 +220,10 @@ def _on(report: Report, provider: str) -> None:
 
 
 def _proof(report: Report, artifact: Path, way: str) -> None:
-    """Replay the golden vectors, then every number of the proof, by the provider that sessions have now."""
+    """Ask for every number of the proof again, by the provider that sessions have now."""
     from zoo.deploy.door import verify
     from zoo.errors import ProofFailed
-    from zoo.runtime.golden import replay
-    from zoo.runtime.model import Model
 
-    report.figure(f"golden answers{way}", str(replay(Model(artifact))))
     try:
         verify(artifact, progress=False)
     except ProofFailed as exc:
@@ -235,31 +233,25 @@ def _proof(report: Report, artifact: Path, way: str) -> None:
 
 
 def serving(report: Report) -> None:
-    """Classify by `zoo predict` and by `zoo serve` with sessions of the GPU, and compare with the CPU."""
+    """Classify with the runtime and with `zoo serve` on the GPU, and compare with the CPU."""
     from PIL import Image
 
     from bench.serving.server import serving as server
-    from zoo.exporting.door import predict
     from zoo.runtime.model import Model
 
-    provider = _refuse_absent(report, CUDA)
+    word = WORDS[_refuse_absent(report, CUDA)]
     artifact = _artifact(report)
-    side = Model(artifact).manifest.view.size[0]
+    beside = Model(artifact)
+    side = beside.manifest.view.size[0]
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).resize((side, side)).save(out, "PNG")
-    here = predict(artifact, out.getvalue(), top=1, progress=False)
-    patch = report.folder / "patch"
-    patch.mkdir(exist_ok=True)
-    (patch / "sitecustomize.py").write_text(PATCH.format(provider=provider), encoding="utf-8")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(patch), os.environ.get("PYTHONPATH", "")])
-    with server(artifact) as served:
+    with server(artifact, "--provider", word) as served:
         report.figure("the server's own replay of golden answers", "right")
         found = _asked(served.port, out.getvalue())
-    instead(provider)
-    there = predict(artifact, out.getvalue(), top=1, progress=False)
-    report.figure("predict on the CPU", _first(here[0].to_json()))
-    report.figure("predict here", _first(there[0].to_json()))
+    report.figure("predict on the CPU", _first(beside.predict(out.getvalue(), top=1)[0].to_json()))
+    there = Model(artifact, provider=word)
+    report.figure("predict here", _first(there.predict(out.getvalue(), top=1)[0].to_json()))
     report.figure("serve here", _first(found["predictions"][0]))
 
 

@@ -58,6 +58,7 @@ PACKAGES = (
     _package("simplejpeg", "simplejpeg", TAKEN, 0.4),
     _package("albumentations", "albumentations", MORE, 5.2, ("albucore", "stringzilla", "simsimd")),
     _package("scikit-learn", "sklearn", MORE, 9.5, ("joblib",)),
+    _package("torchcodec", "torchcodec", TAKEN, 10.0),
     _package("onnx", "onnx", TAKEN, 9.7, ("ml-dtypes", "protobuf")),
     _package("onnxscript", "onnxscript", MORE, 1.0, ("onnx-ir",)),
     _package("scipy", "scipy", MORE, 35.4),

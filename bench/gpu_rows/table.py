@@ -155,7 +155,14 @@ def _rows() -> list[Row]:
             1,
             RUN,
         ),
-        _row("jpeg", "JPEG files decoded on the GPU beside zoo's threads", "files:jpeg_on_gpu", 40, 1, STEPS),
+        _row(
+            "jpeg",
+            "JPEG files decoded on the GPU beside zoo's threads",
+            "files:jpeg_on_gpu",
+            40,
+            1,
+            (*STEPS, "torchcodec"),
+        ),
         _row(
             "serve-cuda",
             "`zoo predict` and `zoo serve` with CUDAExecutionProvider: the same answers?",

@@ -20,6 +20,10 @@ def bench_cli(
     artifacts: Annotated[list[str] | None, typer.Argument(help="Artifacts, or a run [default: the newest].")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Of each runtime; 0 leaves it to them.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 5.0,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Where ONNX files run: cpu, cuda, tensorrt, cuda:1; repeat to compare. [default: cpu]"),
+    ] = None,
     figures: Annotated[
         list[Path] | None, typer.Option(help="A device's artifact.json, after `zoo_runtime bench`; is kept.")
     ] = None,
@@ -33,24 +37,26 @@ def bench_cli(
     from zoo.cli.output import megabytes, print_json, print_table
     from zoo.contracts.progress import note
     from zoo.disk.home import runs_root
-    from zoo.exporting.bench import bench_artifacts
+    from zoo.exporting.bench import bench_artifacts, check_providers
     from zoo.exporting.measured import bring_back
     from zoo.records.find import find_all_artifacts
 
+    providers = tuple(provider or ["cpu"])
+    check_providers(providers)
     found = find_all_artifacts(artifacts or [], runs_root(runs), note)
     for file in figures or []:
         artifact, count = bring_back(file, found)
         note(f"{artifact.path}: {count} new from {file}")
-    results = bench_artifacts(ctx.obj.catalogue(), found, threads=threads, seconds=seconds)
+    results = bench_artifacts(ctx.obj.catalogue(), found, threads=threads, seconds=seconds, providers=providers)
     if json:
         print_json({"threads": threads, "artifacts": [result.to_json() for result in results]})
         return
     rows = [
-        (r.name, megabytes(r.size_bytes), f"{r.p50_ms:.3f}", f"{r.p95_ms:.3f}", f"{r.speedup:.2f}x") for r in results
+        (r.name, r.provider, megabytes(r.size_bytes), f"{r.p50_ms:.3f}", f"{r.p95_ms:.3f}", f"{r.speedup:.2f}x")
+        for r in results
     ]
-    print_table(
-        ["artifact", "size", "p50 ms", "p95 ms", f"speed over {results[0].name}"], rows, title=f"{threads} thread(s)"
-    )
+    columns = ["artifact", "on", "size", "p50 ms", "p95 ms", "speed over the first"]
+    print_table(columns, rows, title=f"{threads} thread(s)")
     print_devices(results)
 
 

@@ -24,6 +24,7 @@ def serve_cli(
     threads: Annotated[
         int | None, typer.Option(min=0, help="Of each one's runtime, 0 for all cores [default: as it was proven].")
     ] = None,
+    provider: Annotated[str, typer.Option(help="Where an ONNX file runs: cpu, cuda, tensorrt, or cuda:1.")] = "cpu",
     max_batch: Annotated[int, typer.Option(min=1, help="Images that go through the network together.")] = 16,
     max_wait_ms: Annotated[float, typer.Option(min=0, help="That an image waits at most for others.")] = 2.0,
     queue: Annotated[int, typer.Option(min=1, help="Images that a process has in hand; then it answers 503.")] = 256,
@@ -46,7 +47,9 @@ def serve_cli(
     """
     check_extra()
     from zoo.deploy.serve.settings import Settings
+    from zoo.exporting.bench import check_providers
 
+    check_providers([provider])
     settings = Settings(
         path=str(_path(artifact, runs)),
         registry=str(ctx.obj.registry.resolve()) if ctx.obj.registry else None,
@@ -54,6 +57,7 @@ def serve_cli(
         port=port,
         workers=workers,
         threads=threads,
+        provider=provider,
         max_batch=max_batch,
         max_wait_ms=max_wait_ms,
         queue=queue,

@@ -202,6 +202,8 @@ class Measured(_Frozen):
     peak_memory_mb: float | None = None
     rounds: int
     threads: int
+    provider: str = "cpu"
+    """Of onnxruntime: what ran the network."""
     machine: dict[str, Any]
     date: str
     selftest: dict[str, Any] = {}

@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--bundle", type=Path, default=_home(), help="its folder [default: this one]")
     common.add_argument("--threads", type=int, help="of onnxruntime, 0 for all cores [default: as it was proven]")
+    common.add_argument(
+        "--provider", default="cpu", help="cpu, cuda, tensorrt; cuda:1 for the second card [default: cpu]"
+    )
     common.add_argument("--json", action="store_true", help="print JSON")
     logged = argparse.ArgumentParser(add_help=False)
     logged.add_argument("--log", type=Path, help="append predictions to this .jsonl or .sqlite file, for `zoo monitor`")
@@ -78,7 +81,7 @@ def _home() -> Path:
 def _open(given: argparse.Namespace) -> Model:
     from .model import Model
 
-    return Model(given.bundle, threads=given.threads)
+    return Model(given.bundle, threads=given.threads, provider=given.provider)
 
 
 def _record(given: argparse.Namespace, model: Model) -> Record | None:

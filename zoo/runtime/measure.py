@@ -17,6 +17,7 @@ import numpy as np
 from .golden import read_golden
 from .manifest import MANIFEST
 from .processor import processor, saturates
+from .providers import CPU
 from .sums import SUMS, read_sums, sha256, sums_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ MOST_KEPT = 20
 WARM_UP = 5
 LEAST_ROUNDS = 20
 STARTS = 3
-ONE_ANSWER = "import sys; from {package}.measure import first_answer; first_answer(sys.argv[1], int(sys.argv[2]))"
+ONE_ANSWER = (
+    "import sys; from {package}.measure import first_answer; first_answer(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
+)
 
 
 def measure(model: Model, *, seconds: float = 5.0) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def measure(model: Model, *, seconds: float = 5.0) -> dict[str, Any]:
         "peak_memory_mb": peak_memory_mb(),
         "rounds": len(rounds),
         "threads": model.threads,
+        "provider": model.provider,
         "machine": machine(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -71,7 +75,7 @@ def cold_start(model: Model) -> float:
     for _ in range(STARTS):
         begin = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", code, str(model.folder.resolve()), str(model.threads)],
+            [sys.executable, "-c", code, str(model.folder.resolve()), str(model.threads), model.provider],
             check=True,
             env={**os.environ, "PYTHONPATH": path},
         )
@@ -79,11 +83,11 @@ def cold_start(model: Model) -> float:
     return float(np.median(taken))
 
 
-def first_answer(folder: str, threads: int | None = None) -> None:
+def first_answer(folder: str, threads: int | None = None, provider: str = CPU) -> None:
     """Do what a device does at its start: check and load the model, and answer one golden image."""
     from .model import Model
 
-    model = Model(folder, threads=threads)
+    model = Model(folder, threads=threads, provider=provider)
     model.ask(list(read_golden(model.folder)["images"][:1]))
 
 

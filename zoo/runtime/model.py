@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from .errors import BundleError
 from .manifest import read_manifest
 from .pixels import decode, prepare
+from .providers import CPU
 from .session import OnnxPredictor
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class Model:
     Args:
         path: The bundle's or the artifact's folder. Every file is checked before the model is parsed.
         threads: Of the runtime; 0 for all cores, None for as many as it was proven with.
+        provider: "cpu", or "cuda" or "tensorrt" where onnxruntime has them; "cuda:1" is the second card.
         open_file: Loads a model file that is no ONNX file, `open_file(file, threads=2)`, and returns what answers
             uint8 [N, H, W, 3] with float32 [N, C], and has `with_unknown` if the file tells it.
 
@@ -96,15 +99,24 @@ class Model:
     """
 
     def __init__(
-        self, path: str | Path = ".", *, threads: int | None = None, open_file: Callable[..., Any] = OnnxPredictor
+        self,
+        path: str | Path = ".",
+        *,
+        threads: int | None = None,
+        provider: str = CPU,
+        open_file: Callable[..., Any] | None = None,
     ) -> None:
         self.folder = Path(path)
         self.manifest = read_manifest(self.folder)
         self.classes = self.manifest.classes
         file = self.folder / self.manifest.model_file
         self.threads = self.manifest.threads if threads is None else threads
+        self.provider = provider
         try:
-            self.session = open_file(file, threads=self.threads)
+            opened = open_file or functools.partial(OnnxPredictor, provider=provider)
+            self.session = opened(file, threads=self.threads)
+        except BundleError:
+            raise
         except Exception as exc:  # a runtime has a dozen types of its own
             reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
             raise BundleError(f"{file} does not load: {reason}; see requirements.txt for versions") from exc

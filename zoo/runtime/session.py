@@ -10,9 +10,9 @@ import numpy as np
 from .beside import check_beside
 from .metadata import metadata
 from .processor import saturates
+from .providers import CPU, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 SUFFIX = ".onnx"
@@ -39,11 +39,15 @@ INTEGER_FUSIONS = (
 
 
 class OnnxPredictor:
-    """Raw pixels, uint8 [N, H, W, 3], to probabilities, float32 [N, classes], in onnxruntime on the CPU."""
+    """Raw pixels, uint8 [N, H, W, 3], to probabilities, float32 [N, classes], in onnxruntime."""
 
-    def __init__(self, model_file: Path, *, threads: int = 0, fused: bool = True) -> None:
-        """Load a file; where nothing is `fused`, int8 is rounded otherwise, about as other kinds of processors do."""
-        self._session = _session(model_file, threads=threads, fused=fused)
+    def __init__(self, model_file: Path, *, threads: int = 0, fused: bool = True, provider: str = CPU) -> None:
+        """Load a file; where nothing is `fused`, int8 is rounded otherwise, about as other kinds of processors do.
+
+        Raises:
+            BundleError: the provider (`zoo.runtime.providers`) is unknown, or does not load here.
+        """
+        self._session = _session(model_file, threads=threads, fused=fused, provider=provider)
         taken = self._session.get_inputs()[0]
         self._input, self._one_by_one = taken.name, taken.shape[:1] == [1]
 
@@ -87,7 +91,9 @@ def session_options(*, threads: int = 0) -> Any:
     return options
 
 
-def _session(model_file: Path, *, threads: int, fused: bool = True, out: Path | None = None) -> Any:
+def _session(
+    model_file: Path, *, threads: int, fused: bool = True, provider: str = CPU, out: Path | None = None
+) -> Any:
     # onnxruntime's own format keeps all weights inside, and what a session was asked for is settled in it.
     own = model_file.suffix == ORT_SUFFIX
     if not own:
@@ -99,33 +105,25 @@ def _session(model_file: Path, *, threads: int, fused: bool = True, out: Path | 
     for name, value in ({} if own else asked_options(model_file)).items():
         options.add_session_config_entry(name, value)
     if not fused:
-        return _unfused(model_file, options)
+        return _unfused(model_file, options, provider)
     try:
-        return _opened(model_file, options, LAYOUTS if out else ())
+        return open_session(str(model_file), options, provider=provider, without=LAYOUTS if out else ())
     except Exception:
         if own or out or not saturates():
             raise
         # Where EXACT is set, onnxruntime 1.31 makes a constant unsigned once for each operator that reads it, and stops
         # at the second ("Attempt to replace the existing tensor"). Of our files only a few for ARM have one.
-        return _unfused(model_file, options)
+        return _unfused(model_file, options, provider)
 
 
-def _unfused(model_file: Path, options: Any) -> Any:
+def _unfused(model_file: Path, options: Any, provider: str) -> Any:
     """Open a file so that what lies between two roundings is computed in float, and nothing there can saturate."""
     import onnxruntime
 
     level = onnxruntime.GraphOptimizationLevel
     # Dynamic products are int8 operators already; EXACT reaches them at the higher level, which fuses more of the rest.
     options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if saturates() else level.ORT_ENABLE_BASIC
-    return _opened(model_file, options, INTEGER_FUSIONS)
-
-
-def _opened(model_file: Path, options: Any, without: Sequence[str]) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(
-        str(model_file), options, providers=["CPUExecutionProvider"], disabled_optimizers=without
-    )
+    return open_session(str(model_file), options, provider=provider, without=INTEGER_FUSIONS)
 
 
 def asked_options(model_file: Path) -> dict[str, str]:

@@ -25,6 +25,8 @@ class Settings:
     """Processes that answer, each with the model."""
     threads: int | None = None
     """Of the model's runtime in each of them; 0 for all cores, None for as many as it was proven with."""
+    provider: str = "cpu"
+    """Of onnxruntime: "cuda" and "tensorrt" run an ONNX file on a GPU."""
     decoders: int = 2
     """Threads of each process that decode images."""
     max_batch: int = 16

@@ -9,6 +9,7 @@ from zoo.errors import ArtifactInvalid, ProofFailed, ZooError
 from zoo.runtime.errors import BundleError
 from zoo.runtime.golden import Replay, replay
 from zoo.runtime.model import Model
+from zoo.runtime.providers import CPU
 from zoo.runtime.session import SUFFIX, OnnxPredictor
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Subject:
     sha256: str
     """Of the model file: what an answer names as its source."""
     replay: Replay
+    provider: str = CPU
+    """Of onnxruntime: what runs it."""
 
     def about(self) -> dict[str, Any]:
         """Return what a client may want to know, as plain values."""
@@ -37,18 +40,20 @@ class Subject:
             "resizes": self.model.manifest.resizes,
             "tells_unknown": self.model.manifest.tells_unknown,
             "threads": self.model.threads,
+            "provider": self.provider,
             "licenses": values.get("licenses", {}),
             "report": {name: values["report"][name] for name in REPORTED if name in values["report"]},
             "golden": self.replay.to_json(),
         }
 
 
-def load(path: Path, *, threads: int | None, registry: Path | None = None) -> Subject:
+def load(path: Path, *, threads: int | None, provider: str = CPU, registry: Path | None = None) -> Subject:
     """Load an artifact, or an unpacked bundle, and replay its golden vectors.
 
     Args:
         path: Its folder, or a link to it.
         threads: Of its runtime; None for as many as it was proven with.
+        provider: Of onnxruntime, a word of `zoo.runtime.providers`.
         registry: As the command line was given it; for formats that only a plugin can open.
 
     Raises:
@@ -59,7 +64,11 @@ def load(path: Path, *, threads: int | None, registry: Path | None = None) -> Su
     folder = path.resolve()
 
     def open_file(file: Path, *, threads: int) -> Any:
-        return OnnxPredictor(file, threads=threads) if file.suffix == SUFFIX else _by_plugin(file, threads, registry)
+        if file.suffix == SUFFIX:
+            return OnnxPredictor(file, threads=threads, provider=provider)
+        if provider != CPU:
+            raise ArtifactInvalid(f"{file} is no ONNX file and runs on no provider but {CPU}; leave --provider out")
+        return _by_plugin(file, threads, registry)
 
     try:
         model = Model(folder, threads=threads, open_file=open_file)
@@ -74,7 +83,7 @@ def load(path: Path, *, threads: int | None, registry: Path | None = None) -> Su
         raise ArtifactInvalid(f"{path} cannot be served ({type(exc).__name__}: {exc}); export it again") from exc
     if not found.ok:
         raise ProofFailed(f"{path}: {found}")
-    return Subject(model, model.manifest.values["files"][model.manifest.model_file], found)
+    return Subject(model, model.manifest.values["files"][model.manifest.model_file], found, provider)
 
 
 def _by_plugin(file: Path, threads: int, registry: Path | None) -> Any:

@@ -106,7 +106,7 @@ class Worker:
 
     def _load(self, path: Path) -> Subject:
         registry = Path(self.settings.registry) if self.settings.registry else None
-        return load(path, threads=self.settings.threads, registry=registry)
+        return load(path, threads=self.settings.threads, provider=self.settings.provider, registry=registry)
 
     def _told(self, outcome: str, text: str) -> None:
         self.metrics.swaps.labels(outcome).inc()
