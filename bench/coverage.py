@@ -327,7 +327,7 @@ def _summary(rows: Sequence[Row], families: int) -> str:
     faster = sorted(row["speedup"] for row in rows if row["int8_proven"])
     middle = f", their median {faster[len(faster) // 2]:.2f}x as fast as fp32" if faster else ""
     return (
-        f"Of timm's {families} families {len(rows)} were measured. fp32 ONNX is proven for {100 * fp32:.1f} % "
+        f"Of timm's {families} families {len(rows)} were measured. fp32 ONNX is accepted for {100 * fp32:.1f} % "
         f"(wanted: {100 * WANTED['fp32_proven']:.0f} %). int8 is accepted for {100 * found['int8_proven']:.1f} %"
         f"{middle}; accepted, or refused for nothing but its speed, for {100 * slow:.1f} % "
         f"(wanted: {100 * WANTED['int8_proven_or_slow']:.0f} %).\n"
@@ -341,7 +341,7 @@ def _how(rows: Sequence[Row]) -> str:
     return (
         "How: a small member of each family, trained from random weights on "
         f"{10 * PARTS['train']} images of `shapes` for one epoch, so that its weights and statistics are "
-        f"not random, and proven on {10 * PARTS['val']} others; a network that has learned so little has many images "
+        f"not random, and measured on {10 * PARTS['val']} others; a network that has learned so little has many images "
         "that are close calls, so its int8 file is harder to prove than that of a trained one. Exported for `host` "
         "with the budget of `zoo export`: at most 1 point of top-1, and int8 no slower than fp32; the search is "
         "`quick`. `top-1` is eager fp32's, `fp32` the largest change of a probability in fp32 ONNX, `int8` the change "

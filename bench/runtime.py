@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def artifact(catalogue: Catalogue, runs: Path) -> Artifact:
-    """Return the proven fp32 file, made if there is none; how well it is trained does not matter here."""
+    """Return the accepted fp32 file, made if there is none; how well it is trained does not matter here."""
     run = Run(runs / "bench-runtime")
     if not run.record_file.is_file():
         given = {"model": "mobilenetv3_small_100", "dataset": "digits", "pretrained": False, "epochs": 1}

@@ -1,4 +1,4 @@
-"""The tour of `make demo`: real digits -> run -> three proven artifacts -> answers -> a bundle, in usual commands."""
+"""The tour of `make demo`: real digits -> run -> three artifacts -> answers -> a bundle, in usual commands."""
 
 from __future__ import annotations
 

@@ -257,10 +257,10 @@ def test_the_artifact_is_accepted_and_says_what_was_done(
     assert temperature is not None
     assert told is not None
     assert temperature.ece_after["test"] < temperature.ece_before["test"]
-    assert report.reference_ece == pytest.approx(temperature.ece_after["val"], abs=1e-5)
+    assert report.reference_ece == pytest.approx(temperature.ece_after["test"], abs=1e-5)
     assert report.artifact_ece == pytest.approx(report.reference_ece, abs=1e-5)
     assert 0 < told.known_called_unknown["val"] <= RATE
-    assert report.artifact_unknown == report.reference_unknown == told.known_called_unknown["val"]
+    assert report.artifact_unknown == report.reference_unknown == told.known_called_unknown["test"]
     assert report.unknown_flips == 0
     assert verify_artifact(catalogue, artifact, golden_only=False, note=print).problems == ()
 

@@ -101,7 +101,7 @@ def test_the_manifest_has_the_keys_that_outsiders_read(onnx_artifact: Artifact) 
     assert set(manifest["report"]["latency_ms"]) == {"artifact", "fp32", "onnxruntime_fp32", "eager_fp32"}
 
 
-def test_golden_vectors_are_validation_images_of_every_class(onnx_artifact: Artifact) -> None:
+def test_golden_vectors_are_images_of_every_class(onnx_artifact: Artifact) -> None:
     golden = onnx_artifact.golden()
     assert len(golden.images) >= 8
     assert golden.images.dtype == np.uint8

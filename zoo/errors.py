@@ -69,7 +69,7 @@ class RunInvalid(ZooError):
 
 
 class ArtifactInvalid(ZooError):
-    """An artifact directory that is missing, unfinished, damaged or changed since it was proven."""
+    """An artifact directory that is missing, unfinished, damaged or changed since its proof."""
 
 
 class ExportUnsupported(ZooError):

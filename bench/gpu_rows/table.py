@@ -123,7 +123,7 @@ def _rows() -> list[Row]:
         ),
         _row(
             "onnx-cuda",
-            "The proof on CUDAExecutionProvider: answers on all validation images; io binding, batches",
+            "The proof on CUDAExecutionProvider: answers on all images; io binding, batches",
             "graphs:on_cuda",
             80,
             1,

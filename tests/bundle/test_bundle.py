@@ -18,7 +18,7 @@ from PIL import Image
 from zoo.contracts.target import Target
 from zoo.deploy.bundle import browser
 from zoo.deploy.bundle.make import BundleSpec, bundle_artifact, digests
-from zoo.deploy.bundle.papers import proven_with
+from zoo.deploy.bundle.papers import versions_of_proof
 from zoo.deploy.bundle.sbom import sbom
 from zoo.deploy.bundle.verify import verify_bundle
 from zoo.errors import ArtifactInvalid, ProofFailed
@@ -243,7 +243,7 @@ def test_its_bill_of_materials_is_valid_cyclonedx(
     document = (unpacked / "sbom.cdx.json").read_text()
     if target == "browser":
         manifest = onnx_artifact.manifest()
-        packages = {**proven_with(manifest), browser.RUNTIME: browser.VERSION}
+        packages = {**versions_of_proof(manifest), browser.RUNTIME: browser.VERSION}
         document = sbom(manifest, made.folder, packages, dict.fromkeys([manifest.model_file, "index.html"], "0" * 64))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.replace('"library"', '"liberry"')) is not None

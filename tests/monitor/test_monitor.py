@@ -85,7 +85,7 @@ def test_unknown_objects_are_flagged_by_confidence_and_by_what_the_file_tells(re
     assert any(finding.startswith("confidence has fallen") for finding in found.findings)
     told = entries_of(probabilities, looks, unknown=np.arange(300) % 5 == 0)
     found = drift(reference, told, model="m", unknown=0.05)
-    assert found.findings == ("20.0 % of the images are unknown, 5.0 % of the validation images were",)
+    assert found.findings == ("20.0 % of the images are unknown, 5.0 % of the proof's images were",)
     assert not drift(reference, told, model="m", unknown=0.18).findings
 
 

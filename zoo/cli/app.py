@@ -97,7 +97,7 @@ class OneLineErrors(TyperGroup):
 app = typer.Typer(
     cls=OneLineErrors,
     name="zoo",
-    help="From a folder of images to a classifier that is proven on those images and runs on a small device.",
+    help="From a folder of images to a classifier that is tested on those images and runs on a small device.",
     no_args_is_help=True,
     # Rich help costs as much again as the whole start; plain help is as readable.
     rich_markup_mode=None,

@@ -29,7 +29,7 @@ def bundle_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Put a proven artifact and the runtime without torch into one archive that runs on a device.
+    """Put an accepted artifact and the runtime without torch into one archive that runs on a device.
 
     The device needs Python, numpy, onnxruntime and Pillow; `README.md` in the archive tells the rest. For a browser
     (`--target browser`) a page that runs the model is in it as well.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
     from zoo.records.artifact import Artifact
     from zoo.records.manifest import Manifest, Report
+
+
+SAME = (
+    *("target", "max_drop", "confidence", "strict", "min_speedup", "search", "fallback", "calibrate", "unknown"),
+    *("unknown_by", "prune", "prune_epochs", "resize_in_graph"),
+)
+"""Flags that `zoo.export` takes as they are."""
+COLOURS = {"good": "green", "heed": "yellow", "bad": "red"}
 
 
 class Score(StrEnum):
@@ -44,7 +53,15 @@ Fp16 = Annotated[bool, typer.Option("--fp16")]
 Int8 = Annotated[bool, typer.Option("--int8")]
 Precision = Annotated[str | None, typer.Option(help="Any precision of the exporter [default: its first].")]
 Target = Annotated[str, typer.Option(help="A device: `zoo list targets`.", autocompletion=names("target"))]
-MaxDrop = Annotated[float, typer.Option(help="Points of top-1 that the artifact may lose; of exact match, and mAP.")]
+MaxDrop = Annotated[float, typer.Option(help="Points of top-1 that the file may lose; of exact match, and mAP.")]
+Confidence = Annotated[
+    float, typer.Option(help="How often a bound such as the one on the loss holds; the verdict is proven by it.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 unless the verdict is proven.")]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DIR", help="More pictures, no labels needed: does the file answer as fp32 does?"),
+]
 MinSpeedup = Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")]
 Search = Annotated[Effort | None, typer.Option(help="How much int8 may try: about 1, 5, 20 minutes for a MobileNet.")]
 Fallback = Annotated[
@@ -81,6 +98,9 @@ def export_cli(
     precision: Precision = None,
     target: Target = "host",
     max_drop: MaxDrop = 1.0,
+    confidence: Confidence = 0.95,
+    strict: Strict = False,
+    also: Also = None,
     min_speedup: MinSpeedup = None,
     search: Search = None,
     fallback: Fallback = True,
@@ -94,7 +114,11 @@ def export_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Export a run and prove the file on the run's own validation images."""
+    """Export a run and prove the file on the run's own test images, which have chosen nothing of it.
+
+    The verdict is "proven" where the images bound the loss by --max-drop, "accepted, not proven" where it was within
+    that on images too few to tell, "refused" otherwise (exit code 3).
+    """
     from zoo.catalogue.installed import OURS
     from zoo.catalogue.options import parse_pairs
     from zoo.errors import ProofFailed
@@ -107,17 +131,8 @@ def export_cli(
             run,
             _one(flags),
             precision=_one(precisions),
-            target=target,
-            max_drop=max_drop,
-            min_speedup=min_speedup,
-            search=search.value if search else None,
-            fallback=fallback,
-            calibrate=calibrate,
-            unknown=unknown,
-            unknown_by=unknown_by.value,
-            prune=prune,
-            prune_epochs=prune_epochs,
-            resize_in_graph=resize_in_graph,
+            **{name: ctx.params[name] for name in SAME},
+            also=also or (),
             options=parse_pairs(export_option or [], "--export-option"),
             runs=runs,
             catalogue=ctx.obj.catalogue(),
@@ -150,13 +165,14 @@ def _print(artifact: Artifact, *, json: bool) -> None:
 def print_proof(artifact: Artifact, manifest: Manifest, report: Report) -> None:
     """Print what the proof found, verdict first."""
     from zoo.cli.output import print_table, stdout
-    from zoo.records.facts import facts, making, remarks, verdict
+    from zoo.records.facts import doubt, facts, making, remarks, verdict, weight
 
     for line in making(manifest):
         stdout().print(line)
-    print_table(["proof", ""], facts(manifest, report), title=verdict(manifest, report))
+    style = f"bold {COLOURS[weight(report)]}"
+    print_table(["proof", ""], facts(manifest, report), title=verdict(manifest, report), style=style)
     for line in remarks(manifest, report):
-        stdout().print(line)
+        stdout().print(line, style=COLOURS["heed"] if line == doubt(report) else None, soft_wrap=True)
     if artifact.page.is_file():
         stdout().print(f"page: {artifact.page}")
     stdout().print(str(artifact.path))

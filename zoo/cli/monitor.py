@@ -1,4 +1,4 @@
-"""`zoo monitor`: is production still like the validation images? And `zoo data from-log`."""
+"""`zoo monitor`: is production still like the proof's images? And `zoo data from-log`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def monitor_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Compare a log of predictions with the validation images; exit with 3 if something has shifted.
+    """Compare a log of predictions with the proof's images; exit with 3 if something has shifted.
 
     Looked at are the predicted classes, their confidence, how many images are unknown, and brightness, contrast,
     saturation and sharpness of the images.
@@ -64,9 +64,9 @@ def _print(found: Drift, page: Path) -> None:
     print_table(["of the images", "PSI", "limit", ""], rows)
     if found.unknown is not None and found.reference_unknown is not None:
         before = percent(found.reference_unknown)
-        stdout().print(f"{percent(found.unknown)} of the images are unknown, {before} of the validation images were")
+        stdout().print(f"{percent(found.unknown)} of the images are unknown, {before} of the proof's images were")
     left_out = f", {found.left_out} of other models left out" if found.left_out else ""
-    stdout().print(f"{found.entries} predictions beside {found.reference_images} validation images{left_out}: {page}")
+    stdout().print(f"{found.entries} predictions beside {found.reference_images} images of the proof{left_out}: {page}")
 
 
 def from_log_cli(

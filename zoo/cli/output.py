@@ -19,7 +19,9 @@ def print_json(payload: Any) -> None:
     sys.stdout.write(json.dumps(payload, indent=2, allow_nan=False) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", style: str = "bold"
+) -> None:
     """Print a table; columns whose values are all numbers are set to the right."""
     from rich import box
     from rich.table import Table
@@ -32,7 +34,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
     for row in cells:
         table.add_row(*row)
     if title:
-        stdout().print(title, style="bold")
+        stdout().print(title, style=style)
     stdout().print(table)
 
 

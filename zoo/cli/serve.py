@@ -1,4 +1,4 @@
-"""`zoo serve`: a proven model behind HTTP."""
+"""`zoo serve`: a model that passed its proof, behind HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def serve_cli(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for one that is free.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer, each with the model.")] = 1,
     threads: Annotated[
-        int | None, typer.Option(min=0, help="Of each one's runtime, 0 for all cores [default: as it was proven].")
+        int | None, typer.Option(min=0, help="Of each one's runtime, 0 for all cores [default: as in its proof].")
     ] = None,
     provider: Annotated[str, typer.Option(help="Where an ONNX file runs: cpu, cuda, tensorrt, or cuda:1.")] = "cpu",
     max_batch: Annotated[int, typer.Option(min=1, help="Images that go through the network together.")] = 16,
@@ -40,10 +40,10 @@ def serve_cli(
     runs: Runs = None,
     json: Json = False,
 ) -> None:
-    """Answer HTTP requests with a proven model: POST /v1/predict; the page at / lets you try it, /docs tells the rest.
+    """Answer HTTP requests with an accepted model: POST /v1/predict; the page at / lets you try it, /docs says more.
 
     SIGTERM ends it when every request has its answer. A new model that is put in the artifact's place (a link that is
-    moved, a folder that is renamed) is proven and answers from then on.
+    moved, a folder that is renamed) is tried and answers from then on.
     """
     check_extra()
     from zoo.deploy.serve.settings import Settings

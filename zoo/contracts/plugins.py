@@ -92,7 +92,7 @@ class ExportRequest:
     fallback: bool = True
     """Whether parts may stay in float where the precision costs too much."""
     score: Callable[[Predictor], Score] | None = None
-    """Judges a candidate on a fixed part of the validation images, before the proof does on all of them."""
+    """Judges a candidate on a fixed part of the validation images; the proof asks others."""
     seed: int = 0
     """The run's: what an exporter draws, it draws from this."""
     workspace: Path | None = None
@@ -154,7 +154,7 @@ class Exporter(Protocol):
 
     A class may also have `export_options() -> Mapping[str, object]`: each `--export-option` with its default. A value
     that a user gives must have the default's type; the request carries all options, given or not. It may have
-    `instead: Mapping[str, str]`: precision -> the one that is made and proven in its place where it is refused. With
+    `instead: Mapping[str, str]`: precision -> the one that is made in its place where it is refused. With
     `tells_unknown = True` it says that its files can carry `ExportRequest.unknown`; what `open` returns is then a
     `TellsUnknown`. With `resizes_in_graph = True` it says that its files can do what `ExportRequest.resize` asks
     for, and it is a `ResizesInGraph`.

@@ -35,7 +35,7 @@ def bundle(
     progress: Progress = True,
     catalogue: Catalogue | str | Path | None = None,
 ) -> Bundle:
-    """Put a proven artifact and the runtime without PyTorch into one archive that runs on a device.
+    """Put an accepted artifact and the runtime without PyTorch into one archive that runs on a device.
 
     Args:
         artifact: An artifact, its name or its path, or its run's name [default: the newest].
@@ -50,7 +50,7 @@ def bundle(
 
     Raises:
         UnknownName: no such target.
-        ArtifactInvalid: there is none, it was refused, or it has changed since it was proven.
+        ArtifactInvalid: there is none, it was refused, or it has changed since its proof.
         ProofFailed: it breaks a limit of the target.
         OptionInvalid, EnvironmentBroken: no such key; no onnxruntime-web; the archive cannot be written.
     """

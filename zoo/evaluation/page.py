@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 STYLE = """
 :root { color-scheme: light; --paper: #fff; --ink: #1f2328; --line: #8884; --faint: #6b7280; --panel: #8881;
-  --good: #15803d; --bad: #c81e1e; --accent: #2563eb; --second: #c2410c; }
+  --good: #15803d; --bad: #c81e1e; --heed: #a16207; --accent: #2563eb; --second: #c2410c; }
 @media screen and (prefers-color-scheme: dark) { :root { color-scheme: dark; --paper: #16181d; --ink: #e6e6e6;
-  --faint: #9aa1ab; --good: #4ade80; --bad: #f87171; --accent: #60a5fa; --second: #fb923c; } }
+  --faint: #9aa1ab; --good: #4ade80; --bad: #f87171; --heed: #facc15; --accent: #60a5fa; --second: #fb923c; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   background: var(--paper); color: var(--ink); }
 h1 { font-size: 1.4rem; margin-bottom: 0; overflow-wrap: anywhere; }
@@ -33,12 +33,13 @@ summary { cursor: pointer; color: var(--faint); margin: .4rem 0; }
 
 FRAGMENT = (
     "{ --ink: currentColor; --line: #8884; --faint: #8b929c; --panel: #8881; --good: #16a34a; --bad: #e5484d; "
-    "--accent: #3b82f6; --second: #ea7317; font: 14px/1.5 system-ui, sans-serif; max-width: 60rem; }",
+    "--heed: #b7791f; --accent: #3b82f6; --second: #ea7317; font: 14px/1.5 system-ui, sans-serif; max-width: 60rem; }",
     ".big { font-size: 1.7rem; font-weight: 600; margin: .1rem 0; }",
     ".faint, .zoo-result summary, .zoo-result th { color: var(--faint); }",
     "p { margin: .2rem 0; }",
     ".good { color: var(--good); }",
     ".bad { color: var(--bad); }",
+    ".heed { color: var(--heed); }",
     "table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0; }",
     "td, .zoo-result th { padding: .1rem .6rem; border-bottom: 1px solid var(--line); text-align: right; "
     "font-weight: normal; background: none; }",

@@ -1,1 +1,1 @@
-"""Run -> artifact: made, proven, and given its name only if the proof holds."""
+"""Run -> artifact: put to the proof, and given its name only if the proof holds."""

@@ -53,7 +53,7 @@ def bench_artifacts(
     """Time artifacts that take the same input, each on every provider.
 
     Raises:
-        ArtifactInvalid: one has changed since it was proven, takes images of another size, or is no ONNX file and is
+        ArtifactInvalid: one has changed since its proof, takes images of another size, or is no ONNX file and is
             asked to run on another provider than the processor.
         OptionInvalid: there is no such provider.
         EnvironmentBroken: a provider does not load here.

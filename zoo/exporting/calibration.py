@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from zoo.errors import OptionInvalid
 from zoo.evaluation.labels import held, logits, thresholds_of
 from zoo.evaluation.metrics import expected_calibration_error
+from zoo.exporting.judge import CHOOSES
 from zoo.records.answers import eager, probabilities
 from zoo.records.manifest import Temperature, UnknownOutput
 
@@ -16,19 +18,18 @@ if TYPE_CHECKING:
     from zoo.contracts.unknown import UnknownBy
     from zoo.records.trained import Trained
 
-FITTED_ON = "val"
 LEAST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
 FURTHEST_THRESHOLD = 10.0
 """Of a label's logit, after division: nearer to 0 or 1 float32 has no numbers left to tell two probabilities apart."""
 
 
 def calibrate(trained: Trained) -> Trained:
-    """Return the same with a temperature fitted on the validation images, and what it changed on each split."""
-    scores = _logits(trained)
-    thresholds = thresholds_of(trained.record)
-    temperature = fit_temperature(trained.data.splits[FITTED_ON].labels, scores[FITTED_ON], thresholds)
-    before, after = (_errors(trained, scores, division) for division in (1.0, temperature))
-    return trained.at(Temperature(value=temperature, split=FITTED_ON, ece_before=before, ece_after=after))
+    """Return the same with a temperature fitted on the validation images, and what it changed there."""
+    scores, thresholds = _logits(trained, CHOOSES), thresholds_of(trained.record)
+    value = fit_temperature(trained.data.splits[CHOOSES].labels, scores, thresholds)
+    before, after = (_error(trained, CHOOSES, scores / division) for division in (1.0, value))
+    told = {"ece_before": {CHOOSES: before}, "ece_after": {CHOOSES: after}}
+    return trained.at(Temperature(value=value, split=CHOOSES, **told))
 
 
 def tell_unknown(trained: Trained, rate: float, by: UnknownBy) -> Trained:
@@ -42,19 +43,27 @@ def tell_unknown(trained: Trained, rate: float, by: UnknownBy) -> Trained:
     Raises:
         OptionInvalid: the rate is less than one image of the split.
     """
-    import torch
-
-    from zoo.contracts.shipped import known_score
-
-    scores = {
-        name: known_score(torch.from_numpy(found), by, trained.record.multi_label).numpy()
-        for name, found in _logits(trained).items()
-    }
-    threshold = known_threshold(scores[FITTED_ON], rate)
-    told = {name: float((found < np.float32(threshold)).mean()) for name, found in scores.items()}
+    scores = _known_scores(trained, CHOOSES, by)
+    threshold = known_threshold(scores, rate)
+    told = {CHOOSES: _below(scores, threshold)}
     return trained.telling(
-        UnknownOutput(by=by, threshold=threshold, rate=rate, split=FITTED_ON, known_called_unknown=told)
+        UnknownOutput(by=by, threshold=threshold, rate=rate, split=CHOOSES, known_called_unknown=told)
     )
+
+
+def told_on(trained: Trained, split: str) -> Trained:
+    """Return the same, telling also how its temperature and its threshold do on a split that has chosen neither."""
+    temperature, unknown = trained.temperature, trained.unknown_output
+    if temperature:
+        scores = _logits(trained, split)
+        before, after = (_error(trained, split, scores / division) for division in (1.0, temperature.value))
+        told = {"ece_before": {**temperature.ece_before, split: before}}
+        temperature = temperature.model_copy(update={**told, "ece_after": {**temperature.ece_after, split: after}})
+    if unknown:
+        share = _below(_known_scores(trained, split, unknown.by), unknown.threshold)
+        shares = {**unknown.known_called_unknown, split: share}
+        unknown = unknown.model_copy(update={"known_called_unknown": shares})
+    return replace(trained, temperature=temperature, unknown_output=unknown)
 
 
 def fit_temperature(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray | None = None) -> float:
@@ -112,12 +121,24 @@ def known_threshold(scores: np.ndarray, rate: float) -> float:
     return float(np.float32((ordered[below - 1] + ordered[below]) / 2))
 
 
-def _errors(trained: Trained, scores: dict[str, np.ndarray], temperature: float) -> dict[str, float]:
-    splits, several = trained.data.splits, trained.record.multi_label
-    return {
-        name: expected_calibration_error(splits[name].labels, _answers(found / temperature, several))
-        for name, found in scores.items()
-    }
+def _error(trained: Trained, split: str, scores: np.ndarray) -> float:
+    answers = _answers(scores, trained.record.multi_label)
+    return expected_calibration_error(trained.data.splits[split].labels, answers)
+
+
+def _known_scores(trained: Trained, split: str, by: UnknownBy) -> np.ndarray:
+    """Return how known each image of a split looks, float32 [N]."""
+    import torch
+
+    from zoo.contracts.shipped import known_score
+
+    scores = torch.from_numpy(_logits(trained, split))
+    found: np.ndarray = known_score(scores, by, trained.record.multi_label).numpy()
+    return found
+
+
+def _below(scores: np.ndarray, threshold: float) -> float:
+    return float((scores < np.float32(threshold)).mean())
 
 
 def _answers(scores: np.ndarray, multi_label: bool) -> np.ndarray:
@@ -128,13 +149,9 @@ def _answers(scores: np.ndarray, multi_label: bool) -> np.ndarray:
     return found
 
 
-def _logits(trained: Trained) -> dict[str, np.ndarray]:
-    """Return split -> float32 [N, C], of the splits that the weights were not trained on."""
+def _logits(trained: Trained, split: str) -> np.ndarray:
+    """Return float32 [N, C] of the backbone, before any temperature."""
     import torch
 
     predict = eager(torch.nn.Sequential(trained.shipped.get_submodule("normalise"), trained.backbone))
-    return {
-        name: probabilities(predict, trained.data.splits[name], trained.preprocess, workers=trained.workers)
-        for name in (FITTED_ON, "test")
-        if len(trained.data.splits.get(name, ()))
-    }
+    return probabilities(predict, trained.data.splits[split], trained.preprocess, workers=trained.workers)

@@ -9,7 +9,9 @@ import numpy as np
 
 from zoo.evaluation.labels import answered, chosen, held, logits, right
 from zoo.evaluation.metrics import expected_calibration_error, mean_average_precision
-from zoo.records.manifest import Agreement, ClassChange, Fidelity, Report
+from zoo.evaluation.paired import images_needed, loss_bound
+from zoo.exporting.limits import Budget
+from zoo.records.manifest import Agreed, Agreement, ClassChange, Fidelity, Report, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,7 @@ def compare(
     artifact: np.ndarray,
     classes: Sequence[str],
     thresholds: np.ndarray | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Return the accuracy part of a report.
 
@@ -36,7 +39,9 @@ def compare(
         artifact: float32 [N, C]; a NaN counts as wrong and as a difference of 1, the largest there is.
         classes: The C names.
         thresholds: float64 [C] if the labels are uint8 [N, C].
+        budget: What may be lost, and how sure that shall be [default: the usual one].
     """
+    budget = budget or Budget()
     right_before, right_after = right(labels, reference, thresholds), right(labels, artifact, thresholds)
     lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
     agreement = agree(reference, artifact, thresholds)
@@ -46,6 +51,9 @@ def compare(
         "artifact_top1": float(right_after.mean()),
         "drop": 100 * (lost - gained) / len(labels),
         "drop_interval": drop_interval(lost, gained, len(labels)),
+        "bound": loss_bound(lost, gained, len(labels), budget.confidence),
+        "confidence": budget.confidence,
+        "images_needed": images_needed(lost, gained, len(labels), budget.max_drop, budget.confidence),
         "flips": agreement.flips,
         "max_probability_difference": agreement.max_probability_difference,
         "fidelity": fidelity(reference, artifact, multi_label=thresholds is not None),
@@ -84,6 +92,25 @@ def fidelity(reference: np.ndarray, artifact: np.ndarray, *, multi_label: bool =
     )
 
 
+def selection(
+    split: str, labels: np.ndarray, reference: np.ndarray, artifact: np.ndarray, thresholds: np.ndarray | None
+) -> Selection:
+    """Return how a file does on the images that it was chosen by; arrays as `compare` takes them."""
+    before, after = (float(right(labels, answers, thresholds).mean()) for answers in (reference, artifact))
+    drop = 100 * (before - after)
+    return Selection(split=split, images=len(labels), reference_top1=before, artifact_top1=after, drop=drop)
+
+
+def agreed(
+    reference: np.ndarray, artifact: np.ndarray, thresholds: np.ndarray | None, confidence: float = 0.95
+) -> Agreed:
+    """Return how many answers of two float32 [N, C] differ, and how many may in the long run."""
+    changed = agree(reference, artifact, thresholds).flips
+    # A changed answer is at worst a lost one, and none can be gained: the bound of Clopper and Pearson.
+    bound = loss_bound(changed, 0, len(reference), confidence)
+    return Agreed(images=len(reference), changed=changed, bound=bound)
+
+
 def drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
     """Return the 95 % interval of a drop in points, from paired outcomes.
 
@@ -107,10 +134,13 @@ def differing(stored: Report, fresh: Report) -> list[str]:
     Counts must be equal; probabilities and mAP may differ by 1e-3, which other processors bring about.
     """
     lines = []
-    for name in ("images", "reference_top1", "artifact_top1", "drop", "flips", "size_bytes", "per_class"):
+    for name in ("images", "reference_top1", "artifact_top1", "drop", "flips", "size_bytes", "per_class", "selection"):
         before, after = getattr(stored, name), getattr(fresh, name)
+        if name == "selection" and before is None:
+            continue  # an older zoo did not ask
         if before != after:
-            lines.append(f"{name} was {before}, is {after}" if name != "per_class" else "per_class has changed")
+            told = f"{name} was {before}, is {after}"
+            lines.append(told if name not in ("per_class", "selection") else f"{name} has changed")
     before, after = stored.fidelity, fresh.fidelity
     for name in Fidelity.model_fields if before and after else ():
         gap = abs(getattr(before, name) - getattr(after, name))

@@ -6,12 +6,14 @@ import errno
 import inspect
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.catalogue import opened
 from zoo.catalogue.installed import OURS
 from zoo.contracts.progress import noting
+from zoo.contracts.verdict import PROVEN
 from zoo.contracts.words import checked
 from zoo.disk.home import runs_root
 from zoo.errors import ImageUnreadable, OptionInvalid, ProofFailed
@@ -72,6 +74,9 @@ def export(
     precision: str = "",
     target: str = "host",
     max_drop: float = ExportSpec.max_drop,
+    confidence: float = ExportSpec.confidence,
+    strict: bool = False,
+    also: str | Path | Sequence[str | Path] = (),
     min_speedup: float | None = None,
     search: str | None = None,
     fallback: bool = True,
@@ -86,7 +91,9 @@ def export(
     progress: Progress = True,
     catalogue: Catalogue | str | Path | None = None,
 ) -> Artifact:
-    """Export a run, prove the file on the run's own validation images, and return the artifact.
+    """Export a run, prove the file on the run's own test images, which chose nothing of it, and return the artifact.
+
+    `report.verdict` is "proven" where they bound the loss by `max_drop`, "accepted, not proven" where they are too few.
 
     Args:
         run: A run, its name or its path [default: the newest].
@@ -94,6 +101,8 @@ def export(
         precision: One of the exporter's [default: the target's, else the exporter's first].
         target: A name of `zoo.targets()`.
         max_drop: Points of top-1 that the file may lose; of exact match and mAP where an image may have several labels.
+        confidence: In 0.5..1: how often the bound of the loss holds; `strict`: raise unless the verdict is "proven".
+        also: Folders of pictures without labels: the report tells how many are answered as by eager fp32.
         min_speedup: Over fp32 in its runtime [default: 1.0 for int8, not judged otherwise].
         search: How much int8 may try: quick, balanced or thorough.
         fallback: Whether parts may stay in float, or another precision be made, where the one asked for is refused.
@@ -104,26 +113,37 @@ def export(
         options: The exporter's own; `runs`, `progress` and `catalogue` as for `evaluate`.
 
     Raises:
-        ProofFailed: the proof refuses the file; `artifact` is what was kept aside, `report` what was measured.
+        ProofFailed: the file is refused (`artifact` is what was kept aside, `report` what was measured) or, `strict`,
+            accepted and not proven.
         UnknownName, OptionInvalid, ExportUnsupported: there is no such name or option; the format cannot express it.
         RunInvalid, DatasetInvalid: the run or its data is not what it was.
     """
-    spec = ExportSpec(
-        format=format or f"{OURS}/onnx",
-        precision=precision,
-        target=target,
-        max_drop=max_drop,
-        min_speedup=min_speedup,
-        options={**({"search": search} if search else {}), **(options or {})},
-        fallback=fallback,
-        calibrate=calibrate,
-        unknown=unknown,
-        unknown_by=unknown_by,
-        prune=prune,
-        prune_epochs=prune_epochs,
-        resize=resize_in_graph,
-    )
-    return _export(opened(catalogue), run, spec, runs_root(runs), noting(progress))
+    spec = _spec(locals())
+    artifact = _export(opened(catalogue), run, spec, runs_root(runs), noting(progress))
+    from zoo.records.facts import doubt
+
+    if strict and artifact.report.verdict != PROVEN:
+        raise _refusal(f"{artifact.report.verdict}: {doubt(artifact.report)}", artifact)
+    return artifact
+
+
+def _spec(words: Mapping[str, Any]) -> ExportSpec:
+    """Return what the words of `export` ask for; those of the same name mean the same."""
+    same = {field.name: words[field.name] for field in fields(ExportSpec) if field.name in words}
+    given = {
+        "format": words["format"] or f"{OURS}/onnx",
+        "also": _folders(words["also"]),
+        "options": {**({"search": words["search"]} if words["search"] else {}), **(words["options"] or {})},
+        "resize": words["resize_in_graph"],
+    }
+    return ExportSpec(**{**same, **given})
+
+
+def _folders(named: Any) -> tuple[Path, ...]:
+    several = [named] if isinstance(named, str | Path) else named
+    if not isinstance(several, Sequence) or not all(isinstance(one, str | Path) for one in several):
+        raise OptionInvalid(f"also of zoo.export is {named!r}; give a folder of pictures, or several")
+    return tuple(map(Path, several))
 
 
 def _export(
@@ -135,10 +155,14 @@ def _export(
 
     artifact, manifest = export_run(catalogue, found, spec, note)
     if not manifest.report.accepted:
-        refused = ProofFailed(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at")
-        refused.artifact, refused.report = artifact, manifest.report
-        raise refused
+        raise _refusal(f"refused: {'; '.join(manifest.report.reasons)}; kept as {artifact.path} to look at", artifact)
     return artifact
+
+
+def _refusal(text: str, artifact: Artifact) -> ProofFailed:
+    refused = ProofFailed(text)
+    refused.artifact, refused.report = artifact, artifact.report
+    return refused
 
 
 @checked

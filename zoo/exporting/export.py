@@ -1,4 +1,4 @@
-"""Run + exporter -> artifact: made aside, proven, and given its name only if the proof holds."""
+"""Run + exporter -> artifact: made aside, put to the proof, and given its name only if the proof holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from zoo.catalogue.made.tracker import make_trackers
 from zoo.disk.files import replace_folder, scratch_folder, sha256, write_text
 from zoo.errors import ExportUnsupported, Interrupted, Terminated, ZooError, first_line
-from zoo.exporting.calibration import calibrate, tell_unknown
+from zoo.exporting.calibration import calibrate, tell_unknown, told_on
 from zoo.exporting.file import contender, write_model
 from zoo.exporting.job import ExportSpec, Job, checked
-from zoo.exporting.limits import Budget
+from zoo.exporting.limits import Budget, findings
 from zoo.exporting.page.report import render_export
-from zoo.exporting.proof import prove
+from zoo.exporting.proof import PROVES, prove
 from zoo.exporting.reference import write_reference
 from zoo.records.artifact import PAGE, REJECTED, Artifact, checksums, write_manifest
 from zoo.records.golden import write_golden
@@ -42,7 +42,7 @@ __all__ = ["ExportSpec", "export_run", "prove_again"]
 def export_run(
     catalogue: Catalogue, run: Run, spec: ExportSpec, note: Callable[[str], None] = lambda text: None
 ) -> tuple[Artifact, Manifest]:
-    """Export a run, prove the artifact, and return it; `manifest.report.accepted` tells the verdict.
+    """Export a run, prove the artifact, and return it; `manifest.report.verdict` tells how that ended.
 
     An accepted artifact stands under `export/<exporter>-<precision>`, a refused one under the same name with
     ".rejected"; an accepted one from before is then left as it is.
@@ -63,13 +63,23 @@ def export_run(
             raise
         refusal = Refusal(precision=job.precision, reasons=(first_line(exc),))
     else:
-        if manifest.report.accepted or not instead:
+        if manifest.report.accepted or not instead or not _chosen_against(manifest.report, job):
             return artifact, manifest
         refusal = Refusal(precision=job.precision, reasons=manifest.report.reasons, made=manifest.made)
     note(f"{job.precision} is refused: {'; '.join(refusal.reasons)}; making {instead} instead")
     other = checked(catalogue, replace(spec, precision=instead or "", min_speedup=None))
     other = replace(other, instead_of=refusal, backbone=job.backbone, pruning=job.pruning)
     return _make_and_prove(trained, other, note)
+
+
+def _chosen_against(report: Report, job: Job) -> bool:
+    """Whether a file is refused by its speed and by the images that choose files too, and not by the proof's alone.
+
+    Those must not choose between two files: the other one's proof would be flattered.
+    """
+    chose = report.selection
+    numbers = {**vars(report), "drop": chose.drop if chose else report.drop, "map_drop": None}
+    return bool(findings(numbers, job.budget, job.precision))
 
 
 def _with_answers(trained: Trained, spec: ExportSpec, note: Callable[[str], None]) -> Trained:
@@ -98,8 +108,9 @@ def _make_and_prove(trained: Trained, job: Job, note: Callable[[str], None]) -> 
         note(f"exporting {run.name} to {job.name} {job.precision}")
         model_file, made = write_model(trained, job, folder, note=note, workspace=workspace)
         with contender(trained, job, model_file, note) as side_by_side:
-            note(f"proving it on the {len(trained.data.splits['val'])} validation images")
-            proof = prove(trained, side_by_side, job.budget)
+            note(f"proving it on the {len(trained.data.splits[PROVES])} images of {PROVES}, which chose nothing of it")
+            proof = prove(trained, side_by_side, job.budget, also=job.also)
+        trained = told_on(trained, PROVES)
         report = proof.report
         write_golden(folder, proof.golden)
         write_reference(folder, proof.reference)
@@ -137,12 +148,13 @@ def prove_again(
     )
     # Latency is measured and shown again, but a busy machine must not fail a file that has not changed.
     catalogue = artifact.meaning(catalogue)
-    budget = Budget(max_drop=manifest.report.max_drop, min_speedup=None)
+    budget = Budget(max_drop=manifest.report.max_drop, min_speedup=None, confidence=manifest.report.confidence)
     job = replace(checked(catalogue, spec), budget=budget, pruning=manifest.pruning, resize=manifest.resize_in_graph)
     trained = load_trained(catalogue, run).at(manifest.temperature).telling(manifest.unknown)
     with contender(trained, job, artifact.path / manifest.model_file, note) as side_by_side:
-        note(f"proving it on the {len(trained.data.splits['val'])} validation images")
-        return prove(trained, side_by_side, job.budget).report
+        split = manifest.report.split
+        note(f"proving it on the {len(trained.data.splits[split])} images of {split}")
+        return prove(trained, side_by_side, job.budget, split=split).report
 
 
 def _tell_trackers(trained: Trained, folder: Path, report: Report, note: Callable[[str], None]) -> None:

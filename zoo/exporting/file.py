@@ -15,9 +15,9 @@ from zoo.contracts.plugins import ExportRequest, Made
 from zoo.contracts.precision import row_of
 from zoo.disk.files import scratch_folder, sha256
 from zoo.errors import ContractBroken, EnvironmentBroken, ZooError, first_line
+from zoo.exporting.asking import Contender
 from zoo.exporting.job import ExportSpec, checked
 from zoo.exporting.judge import Judge
-from zoo.exporting.proof import Contender
 from zoo.records.artifact import Artifact
 from zoo.runtime.session import OnnxPredictor
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from zoo.contracts.plugins import Exporter, Predictor
     from zoo.exporting.job import Job
+    from zoo.records.manifest import Temperature, UnknownOutput
     from zoo.records.trained import Trained
 
 YARDSTICK = f"{OURS}/onnx"
@@ -122,23 +123,27 @@ def _without_resize(trained: Trained, job: Job, model_file: Path, folder: Path) 
 
 
 def _fp32_file(trained: Trained, job: Job, folder: Path, note: Callable[[str], None]) -> Path | None:
-    """Return the run's proven fp32 file of this format, or write one aside; None if the format has no fp32."""
+    """Return the run's accepted fp32 file of this format, or write one aside; None if the format has no fp32."""
     if "fp32" not in job.exporter.precisions:
         return None
-    proven = Artifact(trained.run.export_folder / f"{job.name}-fp32")
+    there = Artifact(trained.run.export_folder / f"{job.name}-fp32")
     with contextlib.suppress(ZooError):
-        manifest = proven.manifest()
-        proven.check_files(manifest)
+        manifest = there.manifest()
+        there.check_files(manifest)
         maker = manifest.lineage["exporter"].rpartition(" ")[0]
-        made_of = (manifest.lineage["weights"], maker, manifest.target, manifest.temperature, manifest.unknown)
+        made_of = (manifest.lineage["weights"], maker, manifest.target, *_said(manifest.temperature, manifest.unknown))
         if made_of == (
             sha256(trained.run.best_file),
             job.plugin.distribution,
             job.target.name,
-            trained.temperature,
-            trained.unknown_output,
+            *_said(trained.temperature, trained.unknown_output),
         ):
-            return proven.path / manifest.model_file
+            return there.path / manifest.model_file
     note(f"writing {job.name} fp32 to compare with")
     folder.mkdir()
     return write_model(trained, job.whole, folder)[0]
+
+
+def _said(temperature: Temperature | None, unknown: UnknownOutput | None) -> tuple[object, ...]:
+    """Return what of the two is in a file; how they do on which images is not."""
+    return (temperature and temperature.value, unknown and (unknown.by, unknown.threshold))

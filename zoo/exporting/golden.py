@@ -1,4 +1,4 @@
-"""Golden vectors: validation images whose answers show whether another machine runs the file as the proof did."""
+"""Golden vectors: images of the proof whose answers show whether another machine runs the file as the proof did."""
 
 from __future__ import annotations
 

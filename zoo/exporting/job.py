@@ -11,11 +11,13 @@ from zoo.catalogue.made.exporter import make_exporter
 from zoo.catalogue.options import check, exporter_options, unknown_option
 from zoo.contracts.precision import PRECISIONS, row_of
 from zoo.contracts.unknown import UnknownBy
+from zoo.data.folders import image_files
 from zoo.errors import OptionInvalid, UnknownName
 from zoo.exporting.limits import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import torch
 
@@ -35,6 +37,10 @@ class ExportSpec:
     """Empty means the target's, if the exporter has it, else the exporter's first."""
     target: str = "host"
     max_drop: float = Budget.max_drop
+    confidence: float = Budget.confidence
+    """In 0..1, of the bound of the drop."""
+    also: tuple[Path, ...] = ()
+    """Folders of pictures without labels, which the file must answer as eager fp32 does."""
     min_speedup: float | None = None
     """None means the default: 1.0 for int8, not judged otherwise."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +69,7 @@ class Job:
     target: Target
     budget: Budget
     options: dict[str, Any]
+    also: tuple[Path, ...] = ()
     fallback: bool = True
     resize: bool = False
     instead_of: Refusal | None = None
@@ -101,6 +108,7 @@ def check_words(catalogue: Catalogue, spec: ExportSpec) -> None:
     if spec.precision and target.precisions and spec.precision not in target.precisions:
         raise UnknownName(f"target {target.name!r} runs {', '.join(target.precisions)}, not {spec.precision}; name one")
     _check_numbers(spec)
+    _check_folders(spec)
     found = read(plugin.entry_point)
     for name in map(str, spec.options):
         if found.closed and name not in found.options:
@@ -110,6 +118,8 @@ def check_words(catalogue: Catalogue, spec: ExportSpec) -> None:
 def _check_numbers(spec: ExportSpec) -> None:
     if not 0 <= spec.max_drop < math.inf:
         raise OptionInvalid(f"--max-drop {spec.max_drop} must be 0 or more points")
+    if not 0.5 <= spec.confidence < 1:
+        raise OptionInvalid(f"--confidence {spec.confidence:g} must be 0.5 or more and below 1, such as 0.95")
     if spec.min_speedup is not None and not 0 <= spec.min_speedup < math.inf:
         raise OptionInvalid(f"--min-speedup {spec.min_speedup} must be 0 or more, such as 1.2")
     if spec.unknown_by not in get_args(UnknownBy):
@@ -120,6 +130,14 @@ def _check_numbers(spec: ExportSpec) -> None:
         raise OptionInvalid(f"--prune {spec.prune:g} must be a share of the channels, 0 or more and below 1")
     if spec.prune_epochs < 0:
         raise OptionInvalid(f"--prune-epochs {spec.prune_epochs} must be 0 or more")
+
+
+def _check_folders(spec: ExportSpec) -> None:
+    for folder in spec.also:
+        if not folder.is_dir():
+            raise OptionInvalid(f"--also {folder} is no folder; name one that holds pictures")
+        if not image_files(folder):
+            raise OptionInvalid(f"--also {folder} holds no picture; name a folder that does")
 
 
 def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
@@ -155,7 +173,12 @@ def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
         exporter=exporter,
         precision=precision,
         target=target,
-        budget=Budget(max_drop=spec.max_drop, min_speedup=speedup if spec.min_speedup is None else spec.min_speedup),
+        budget=Budget(
+            max_drop=spec.max_drop,
+            min_speedup=speedup if spec.min_speedup is None else spec.min_speedup,
+            confidence=spec.confidence,
+        ),
+        also=spec.also,
         options={name: option.default for name, option in declared.items()} | given,
         fallback=spec.fallback,
         resize=spec.resize,

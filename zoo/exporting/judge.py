@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from zoo.contracts.plugins import Predictor
     from zoo.records.trained import Trained
 
-SPLIT = "val"
+CHOOSES = "val"
+"""The split that files are chosen by; another one proves them."""
 MOST_IMAGES = 1024
 BATCH = 32
 
@@ -49,18 +50,18 @@ class Judge:
 
     @functools.cached_property
     def _chosen(self) -> np.ndarray:
-        count = len(self._trained.data.splits[SPLIT])
+        count = len(self._trained.data.splits[CHOOSES])
         drawn = np.random.default_rng(self._trained.record.seed).permutation(count)[:MOST_IMAGES]
         return np.sort(drawn)
 
     @property
     def _labels(self) -> np.ndarray:
-        labels: np.ndarray = self._trained.data.splits[SPLIT].labels[self._chosen]
+        labels: np.ndarray = self._trained.data.splits[CHOOSES].labels[self._chosen]
         return labels
 
     @functools.cached_property
     def _images(self) -> list[np.ndarray]:
-        split = self._trained.data.splits[SPLIT]
+        split = self._trained.data.splits[CHOOSES]
         part = Split(images=[split.images[int(i)] for i in self._chosen], labels=self._labels)
         batches = evaluation_batches(part, self._trained.preprocess, batch_size=BATCH, workers=self._trained.workers)
         return [images for images, _ in batches]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zoo.contracts.precision import row_of
+from zoo.contracts.verdict import PROVEN, REFUSED, UNPROVEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from zoo.contracts.precision import Precision
 
@@ -29,6 +30,8 @@ class Budget:
     """Points of top-1; of exact match, and of mAP, where an image may have several labels."""
     min_speedup: float | None = None
     """Over fp32 of the same format in the same runtime; None means that speed is not judged."""
+    confidence: float = 0.95
+    """In 0..1: how often a bound of the drop, computed as this one is, holds."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,19 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
     if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:
         over.append(Finding("speed over fp32", speedup, budget.min_speedup))
     return over
+
+
+def verdict_of(reasons: Sequence[str], bound: float, budget: Budget) -> str:
+    """Return which of the three verdicts stands.
+
+    Args:
+        reasons: Why the file is refused; empty if it is not.
+        bound: Of the drop, in points.
+        budget: What the user allows.
+    """
+    if reasons:
+        return REFUSED
+    return PROVEN if bound <= budget.max_drop else UNPROVEN
 
 
 def _unknown_finding(report: Mapping[str, Any], budget: Budget, row: Precision) -> Finding:

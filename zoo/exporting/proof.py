@@ -1,8 +1,8 @@
-"""Running the proof: an artifact in its real runtime, on the whole validation split, beside what it replaces."""
+"""Running the proof: an artifact in its real runtime, on images that chose nothing of it, beside what it replaces."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,26 +11,30 @@ from zoo.data.decode import to_rgb
 from zoo.data.loader import evaluation_batches
 from zoo.evaluation.examples import Example, most_flipped, most_moved
 from zoo.evaluation.labels import thresholds_of
-from zoo.exporting.compare import agree, compare
+from zoo.exporting.asking import ask_all
+from zoo.exporting.compare import agree, agreed, compare
+from zoo.exporting.evidence import evidence, parts
 from zoo.exporting.golden import choose, golden_of
 from zoo.exporting.guarded import Guarded
-from zoo.exporting.limits import Budget, findings
+from zoo.exporting.limits import Budget, findings, verdict_of
 from zoo.exporting.reference import Reference, reference_of
 from zoo.records.answers import eager
 from zoo.records.manifest import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.records.versions import machine
-from zoo.runtime.statistics import image_statistics
 from zoo.runtime.timing import Timing, interleave, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from zoo.contracts.plugins import Predictor
+    from zoo.contracts.plugins import Predictor, Split
+    from zoo.exporting.asking import Contender
     from zoo.records.golden import Golden
     from zoo.records.trained import Trained
 
-SPLIT = "val"
+PROVES = "test"
+"""The split that proves: nothing of a run or a file is chosen by it. A dataset without one gets one that is cut from
+its training images."""
 BATCH_SIZES = (1, 2, 5)
 RESIZE_SECONDS = 1.0
 TIMED_SECONDS = 3.0
@@ -39,46 +43,6 @@ MOST_ELSEWHERE = 512
 LEAST_ROUNDS = 20
 OPENINGS = 3
 """How often everything is opened and timed: where a file's memory comes to lie moves its latency by a tenth."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """The artifact and what it is measured beside; all opened with the same number of threads."""
-
-    predict: Predictor
-    model_file: Path
-    precision: str
-    threads: int
-    opened: Callable[[], dict[str, Predictor]]
-    """Open anew what is timed: "artifact", "fp32" (the same format in the same runtime, if the artifact is not just
-    that) and "onnxruntime_fp32", if that is another file; all of them for prepared pixels."""
-    fp32_file: Path | None = None
-    onnxruntime_fp32: Predictor | None = None
-    """The fp32 ONNX file; None if the artifact, or its fp32, is just that."""
-    without_resize: Predictor | None = None
-    """The artifact as it is for prepared pixels; None if it takes nothing else."""
-    elsewhere: Predictor | None = None
-    """The artifact, rounding otherwise, as other kinds of processors do; None where its numbers are so fine that this
-    does not show."""
-    on_target: bool = True
-    foreign_runtime: bool = False
-    """Whether the format does not run in onnxruntime, so that the two are compared as well."""
-
-    @property
-    def resizes(self) -> bool:
-        """Whether the artifact takes images as they are."""
-        return self.without_resize is not None
-
-
-class Asked(NamedTuple):
-    """What came out of a pass over the whole split."""
-
-    answers: dict[str, np.ndarray]
-    """Of each who was asked: float32 [N, C]."""
-    statistics: np.ndarray
-    """What each image that the artifact was given looks like, float64 [N, 4]; see `zoo.runtime.statistics`."""
-    median: np.ndarray | None = None
-    """The image of the median size, uint8 [1, H, W, 3]; only of an artifact that resizes."""
 
 
 class Proof(NamedTuple):
@@ -94,35 +58,46 @@ class Proof(NamedTuple):
     """Some that kept their answer, those that moved most first."""
 
 
-def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
+def prove(
+    trained: Trained, contender: Contender, budget: Budget, *, split: str = PROVES, also: Sequence[Path] = ()
+) -> Proof:
     """Measure everything that the report tells, and decide.
 
     An artifact that crashes or answers nonsense raises nothing: it gets a report that refuses it.
+
+    Args:
+        trained: The run, and its data.
+        contender: The artifact, and what it is measured beside.
+        budget: What the user allows.
+        split: Whose images prove; of an older artifact those that proved it before.
+        also: Folders of further pictures, without labels.
     """
-    labels, classes = trained.data.splits[SPLIT].labels, trained.record.classes
+    part = trained.data.splits[split]
+    labels, classes = part.labels, trained.record.classes
     thresholds = thresholds_of(trained.record)
     candidate = Guarded(contender.predict, len(classes))
-    answers, statistics, median = _one_pass(trained, contender, candidate)
-    elsewhere, gaps = _elsewhere(trained, contender, answers["artifact"])
-    golden, pixels = golden_of(trained, SPLIT, choose(labels, gaps), candidate, resizes=contender.resizes)
-    numbers: dict[str, Any] = compare(labels, answers["reference"], answers["artifact"], classes, thresholds)
+    ask = functools.partial(ask_all, trained, contender, candidate)
+    answers, statistics, median = ask(part)
+    elsewhere, gaps = _elsewhere(trained, contender, part, answers["artifact"])
+    golden, pixels = golden_of(trained, split, choose(labels, gaps), candidate, resizes=contender.resizes)
+    pair = (answers["reference"], answers["artifact"])
+    numbers: dict[str, Any] = compare(labels, *pair, classes, thresholds, budget)
+    numbers |= evidence(trained, ask, parts(trained, split, also), budget.confidence)
+    numbers["agreement"] = {split: agreed(*pair, thresholds, budget.confidence), **numbers["agreement"]}
     numbers["batches"] = _batch_differences(candidate, golden)
-    numbers["size_bytes"] = _size(contender.model_file)
-    numbers["fp32_size_bytes"] = _size(contender.fp32_file) if contender.fp32_file else numbers["size_bytes"]
+    numbers |= _sizes(contender)
     if "onnxruntime_fp32" in answers:
         numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
     numbers["elsewhere"] = elsewhere
     numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
-    numbers |= _unknown(trained, contender, candidate)
-    if not candidate.fault:
-        numbers |= _latency(trained, contender, pixels)
-    if not candidate.fault and median is not None:
-        numbers["resize"] = _resize_cost(trained, contender, pixels, median)
+    numbers |= _unknown(trained, contender, candidate, part)
+    numbers |= {} if candidate.fault else _costs(trained, contender, pixels, median)
     reasons = [candidate.fault] if candidate.fault else [str(f) for f in findings(numbers, budget, contender.precision)]
     report = Report(
         accepted=not reasons,
         reasons=tuple(reasons),
-        split=SPLIT,
+        verdict=verdict_of(reasons, numbers["bound"], budget),
+        split=split,
         threads=contender.threads,
         max_drop=budget.max_drop,
         min_speedup=budget.min_speedup,
@@ -130,39 +105,17 @@ def prove(trained: Trained, contender: Contender, budget: Budget) -> Proof:
         on_target=contender.on_target,
         **numbers,
     )
-    flipped = most_flipped(labels, answers["reference"], answers["artifact"], thresholds)
-    moved = most_moved(answers["reference"], answers["artifact"], thresholds)
-    reference = reference_of(SPLIT, classes, answers["artifact"], thresholds, statistics)
-    return Proof(report, golden, reference, _examples(trained, answers, flipped), _examples(trained, answers, moved))
+    reference = reference_of(split, classes, answers["artifact"], thresholds, statistics)
+    shown = (most_flipped(labels, *pair, thresholds), most_moved(*pair, thresholds))
+    return Proof(report, golden, reference, *(_examples(trained, part, answers, chosen) for chosen in shown))
 
 
-def _one_pass(trained: Trained, contender: Contender, candidate: Guarded) -> Asked:
-    """Ask everyone the whole split, batch by batch."""
-    split = trained.data.splits[SPLIT]
-    asked: dict[str, Predictor] = {"reference": eager(trained.shipped)}
-    if contender.foreign_runtime and contender.onnxruntime_fp32:
-        asked["onnxruntime_fp32"] = contender.onnxruntime_fp32
-    if not contender.resizes:
-        asked["artifact"] = candidate
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in asked}
-    looks: list[list[float]] = []
-    for images, _ in evaluation_batches(split, trained.preprocess, workers=trained.workers):
-        for name, predict in asked.items():
-            parts[name].append(predict(images))
-        if not contender.resizes:
-            looks += [list(image_statistics(image).values()) for image in images]
-    answers = {name: np.concatenate(part) for name, part in parts.items()}
-    statistics, median = np.array(looks), None
-    if contender.resizes:
-        answers["artifact"], statistics, median = _pass_over_images(trained, candidate)
-    return Asked(answers, statistics, median)
-
-
-def _elsewhere(trained: Trained, contender: Contender, answers: np.ndarray) -> tuple[Elsewhere | None, np.ndarray]:
+def _elsewhere(
+    trained: Trained, contender: Contender, split: Split, answers: np.ndarray
+) -> tuple[Elsewhere | None, np.ndarray]:
     """Ask the file that rounds otherwise, image by image; also return how far each moved, infinity if not asked."""
     if contender.elsewhere is None:
         return None, np.zeros(len(answers))
-    split = trained.data.splits[SPLIT]
     asked = np.unique(np.linspace(0, len(answers) - 1, MOST_ELSEWHERE).astype(int))
     predict = Guarded(contender.elsewhere, answers.shape[1])
     images = (to_rgb(split.images[index]) for index in asked)
@@ -174,20 +127,7 @@ def _elsewhere(trained: Trained, contender: Contender, answers: np.ndarray) -> t
     return Elsewhere(images=len(asked), **agreed.model_dump()), moved
 
 
-def _pass_over_images(trained: Trained, candidate: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ask for every image as it was decoded; return answers, what the images look like, and the one of median size."""
-    split = trained.data.splits[SPLIT]
-    answers, areas, looks = [], [], []
-    for images, _ in evaluation_batches(split, None, workers=trained.workers):
-        answers.append(candidate(images))
-        areas.append(images.size)
-        looks.append(list(image_statistics(images[0]).values()))
-    middle = int(np.argsort(areas, kind="stable")[len(areas) // 2])
-    return np.concatenate(answers), np.array(looks), to_rgb(split.images[middle])[None]
-
-
-def _examples(trained: Trained, answers: dict[str, np.ndarray], chosen: list[int]) -> list[Example]:
-    split = trained.data.splits[SPLIT]
+def _examples(trained: Trained, split: Split, answers: dict[str, np.ndarray], chosen: list[int]) -> list[Example]:
     return [
         Example(
             image=trained.preprocess.prepare(to_rgb(split.images[index])),
@@ -209,12 +149,11 @@ def _batch_differences(candidate: Guarded, golden: Golden) -> dict[str, float]:
     }
 
 
-def _unknown(trained: Trained, contender: Contender, candidate: Guarded) -> dict[str, Any]:
+def _unknown(trained: Trained, contender: Contender, candidate: Guarded, split: Split) -> dict[str, Any]:
     """Compare which images are unknown, in a pass of its own."""
     if trained.unknown is None or candidate.fault:
         return {}
     reference = eager(trained.shipped)
-    split = trained.data.splits[SPLIT]
     prepared = evaluation_batches(split, trained.preprocess, workers=trained.workers)
     before = np.concatenate([reference.with_unknown(images)[1] for images, _ in prepared])
     preprocess = None if contender.resizes else trained.preprocess
@@ -266,6 +205,11 @@ def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict
     }
 
 
+def _costs(trained: Trained, contender: Contender, pixels: np.ndarray, median: np.ndarray | None) -> dict[str, Any]:
+    found = _latency(trained, contender, pixels)
+    return found if median is None else {**found, "resize": _resize_cost(trained, contender, pixels, median)}
+
+
 def _resize_cost(trained: Trained, contender: Contender, pixels: np.ndarray, image: np.ndarray) -> ResizeCost:
     """Time the file on one image, uint8 [1, H, W, 3], beside the same network on prepared pixels."""
     assert contender.without_resize
@@ -285,6 +229,11 @@ def _resize_cost(trained: Trained, contender: Contender, pixels: np.ndarray, ima
 
 def _milliseconds(timing: Timing) -> Latency:
     return Latency(p50=round(timing.p50, 4), p95=round(timing.p95, 4))
+
+
+def _sizes(contender: Contender) -> dict[str, int]:
+    own = _size(contender.model_file)
+    return {"size_bytes": own, "fp32_size_bytes": _size(contender.fp32_file) if contender.fp32_file else own}
 
 
 def _size(model_file: Path) -> int:

@@ -1,4 +1,4 @@
-"""What the validation images look like to an artifact: what production is compared with. Numbers only, no picture."""
+"""What the proof's images look like to an artifact: what production is compared with. Numbers only, no picture."""
 
 from __future__ import annotations
 

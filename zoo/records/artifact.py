@@ -80,7 +80,7 @@ class Artifact:
             if Path(name).name != name or not file.is_file():
                 raise ArtifactInvalid(f"{self.path}: {name} is missing; export again")
             if sha256(file) != wanted:
-                raise ArtifactInvalid(f"{file} has changed since it was proven (its checksum differs); export again")
+                raise ArtifactInvalid(f"{file} has changed since its proof (its checksum differs); export again")
         extra = {p.name for p in self.path.iterdir()} - {MANIFEST, *manifest.files}
         if extra:
             raise ArtifactInvalid(f"{self.path} holds {min(extra)}, which the manifest does not know; remove it")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from zoo.contracts.verdict import UNPROVEN
 from zoo.evaluation.figures import megabytes, percent
 from zoo.evaluation.page import fragment, table
 
@@ -20,13 +22,32 @@ Fact = tuple[str, str]
 
 def verdict(manifest: Manifest, report: Report) -> str:
     """Return the line above all others."""
-    told = "accepted" if report.accepted else "REFUSED"
+    told = (report.verdict or "accepted") if report.accepted else "REFUSED"
     return f"{manifest.format} {manifest.precision}: {told} on {report.images} {report.split} images"
+
+
+def weight(report: Report) -> str:
+    """Return how a verdict is to be taken: good, heed (it needs more images) or bad."""
+    if not report.accepted:
+        return "bad"
+    return "heed" if report.verdict == UNPROVEN else "good"
+
+
+def doubt(report: Report) -> str:
+    """Say what so few images leave open, and how many would do; empty of another verdict."""
+    if report.verdict != UNPROVEN or report.bound is None:
+        return ""
+    told = f"{report.images} images cannot exclude a loss of {_up(report.bound)} points (allowed {report.max_drop:g})"
+    if report.images_needed is None:
+        return f"{told}: no number of images proves that nothing is lost; allow something with --max-drop"
+    changed = "without a change" if not report.flips else "without another change"
+    return f"{told}; {report.images_needed:,} {changed} would"
 
 
 def facts(manifest: Manifest, report: Report) -> list[Fact]:
     """Return what was measured."""
-    return [*_accuracy(manifest, report), *_honesty(manifest, report), *_difference(report), *_cost(report)]
+    said = (_accuracy(manifest, report), _evidence(report), _honesty(manifest, report), _difference(report))
+    return [fact for part in (*said, _cost(report)) for fact in part]
 
 
 def remarks(manifest: Manifest, report: Report) -> list[str]:
@@ -34,6 +55,7 @@ def remarks(manifest: Manifest, report: Report) -> list[str]:
     said = [*manifest.made.get("notes", ())]
     if not report.on_target:
         said.append(f"latency is this machine's, not that of {manifest.target}: prove it again on the device")
+    said += [doubt(report)] if doubt(report) else []
     return said + [f"refused: {reason}" for reason in report.reasons]
 
 
@@ -57,9 +79,8 @@ def proof_fragment(path: Path, manifest: Manifest) -> str:
     """Return what a notebook shows of an artifact."""
     report = manifest.report
     lines = "".join(f"<p>{escape(line)}</p>" for line in (*making(manifest), *remarks(manifest, report)))
-    colour = "good" if report.accepted else "bad"
     body = [
-        f'<p class="big {colour}">{escape(verdict(manifest, report))}</p>',
+        f'<p class="big {weight(report)}">{escape(verdict(manifest, report))}</p>',
         f'<p class="faint">{escape(str(path))}</p>',
         table(("", ""), facts(manifest, report)),
         lines,
@@ -75,11 +96,10 @@ def resize_told(cost: ResizeCost) -> str:
 
 
 def _accuracy(manifest: Manifest, report: Report) -> Iterator[Fact]:
-    low, high = report.drop_interval
     share = "exact match" if manifest.multi_label else "top-1"
     yield f"{share}, eager fp32", percent(report.reference_top1)
     yield f"{share}, this file", percent(report.artifact_top1)
-    yield "drop", f"{report.drop:.2f} points (95 %: {low:.2f} to {high:.2f}; allowed {report.max_drop:g})"
+    yield "drop", f"{report.drop:.2f} points ({bounded(report)}; allowed {report.max_drop:g})"
     if report.reference_map is not None and report.artifact_map is not None:
         yield "mAP, eager fp32", percent(report.reference_map)
         yield "mAP, this file", percent(report.artifact_map)
@@ -87,6 +107,28 @@ def _accuracy(manifest: Manifest, report: Report) -> Iterator[Fact]:
     yield "flips", f"{report.flips} of {report.images}"
     if near := report.fidelity:
         yield "cosine of the logits", f"{near.cosine:.4f} (worst tenth {near.cosine_p10:.4f})"
+
+
+def bounded(report: Report) -> str:
+    """Say how far the drop may reach."""
+    if report.bound is None:
+        low, high = report.drop_interval
+        return f"95 %: {low:.2f} to {high:.2f}"
+    return f"at most {_up(report.bound)} with {100 * report.confidence:g} % confidence"
+
+
+def _evidence(report: Report) -> Iterator[Fact]:
+    """Tell how the file does on the images that chose it, and whose answers stay where nobody needs a label."""
+    if chose := report.selection:
+        yield f"on {chose.split}, which chose it", f"{percent(chose.artifact_top1)}, drop {chose.drop:.2f} points"
+    for name, found in report.agreement.items():
+        told = f"{found.images - found.changed} of {found.images} (at most {_up(found.bound)} % change)"
+        yield f"answers of fp32 kept, {name}", told
+
+
+def _up(points: float) -> str:
+    """Round a bound up, so that what is told holds as well."""
+    return f"{math.ceil(100 * points - 1e-9) / 100:.2f}"
 
 
 def _honesty(manifest: Manifest, report: Report) -> Iterator[Fact]:

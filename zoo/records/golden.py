@@ -1,4 +1,4 @@
-"""`golden.npz`: a few validation images, and what two runtimes answered; whoever asks again must get the same."""
+"""`golden.npz`: a few of the proof's images, and what two runtimes answered; whoever asks again must get the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Golden(BaseModel):
-    """A few validation images as the graph takes them, and what two runtimes answered.
+    """A few of the proof's images as the graph takes them, and what two runtimes answered.
 
     For a file that resizes they are of a size that is not the model's.
     """

@@ -64,8 +64,29 @@ class Fidelity(_Frozen):
     """The median of each image's largest difference, as a share of the logits' usual size."""
 
 
+class Selection(_Frozen):
+    """How a file does on the images that it was chosen by: beside the proof's figures, what the choice flatters."""
+
+    split: str
+    images: int
+    reference_top1: float
+    artifact_top1: float
+    drop: float
+    """In points."""
+
+
+class Agreed(_Frozen):
+    """Answers beside those of eager fp32, on images whose labels nobody needs to know."""
+
+    images: int
+    changed: int
+    """Those that get another class, or another set of labels."""
+    bound: float
+    """Upper end of the exact one-sided interval of the share that changes, in points, at the report's confidence."""
+
+
 class ResizeCost(_Frozen):
-    """What resizing inside the file takes, for the validation image of the median size."""
+    """What resizing inside the file takes, for the proof's image of the median size."""
 
     height: int
     width: int
@@ -89,7 +110,10 @@ class Report(_Frozen):
     accepted: bool
     reasons: tuple[str, ...]
     """Why it was refused; empty if accepted."""
+    verdict: str = ""
+    """One of `zoo.contracts.verdict`; empty in an older artifact."""
     split: str
+    """The images of the proof; they have chosen nothing of the file ("val" in an older artifact, where they had)."""
     images: int
     reference_top1: float
     artifact_top1: float
@@ -97,6 +121,15 @@ class Report(_Frozen):
     """Points that the artifact lost against the reference (eager fp32); negative if it gained."""
     drop_interval: tuple[float, float]
     """95 % confidence interval of the drop, in points."""
+    bound: float | None = None
+    """Upper end of the exact one-sided interval of the drop, in points; None in an older artifact."""
+    confidence: float = 0.95
+    """Of `bound`, in 0..1."""
+    images_needed: int | None = None
+    """How many images, no further one of them changed, would bound the drop by `max_drop`; None if no number would."""
+    selection: Selection | None = None
+    agreement: dict[str, Agreed] = {}
+    """What was asked -> how many answers changed: splits that the run was not trained on, folders of `--also`."""
     flips: int
     """Images whose most probable class changed, or whose set of labels."""
     max_probability_difference: float

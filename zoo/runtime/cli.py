@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--bundle", type=Path, default=_home(), help="its folder [default: this one]")
-    common.add_argument("--threads", type=int, help="of onnxruntime, 0 for all cores [default: as it was proven]")
+    common.add_argument("--threads", type=int, help="of onnxruntime, 0 for all cores [default: as in its proof]")
     common.add_argument(
         "--provider", default="cpu", help="cpu, cuda, tensorrt; cuda:1 for the second card [default: cpu]"
     )
@@ -143,8 +143,8 @@ def _bench(given: argparse.Namespace) -> int:
     from .measure import measure, write_back
 
     model = _open(given)
-    proven = replay(model)
-    figures = {**measure(model, seconds=given.seconds), "selftest": proven.to_json()}
+    again = replay(model)
+    figures = {**measure(model, seconds=given.seconds), "selftest": again.to_json()}
     if not given.no_write:
         write_back(given.bundle, figures)
     if given.json:
@@ -156,8 +156,8 @@ def _bench(given: argparse.Namespace) -> int:
         print(
             f"{figures['images_per_second']:.1f} images/s   from start to answer {figures['cold_start']:.0f} ms{memory}"
         )
-        print(proven)
-    return DONE if proven.ok else PROOF_FAILED
+        print(again)
+    return DONE if again.ok else PROOF_FAILED
 
 
 def _watch(given: argparse.Namespace) -> int:

@@ -42,7 +42,7 @@ class Manifest:
     """Whether the file takes images as they are, one at a time."""
     tells_unknown: bool
     threads: int
-    """With which it was proven; 0 stands for all cores."""
+    """Of its proof; 0 stands for all cores."""
     values: dict[str, Any]
     """All of `artifact.json`."""
 

@@ -89,7 +89,7 @@ class Model:
 
     Args:
         path: The bundle's or the artifact's folder. Every file is checked before the model is parsed.
-        threads: Of the runtime; 0 for all cores, None for as many as it was proven with.
+        threads: Of the runtime; 0 for all cores, None for as many as in its proof.
         provider: "cpu", or "cuda" or "tensorrt" where onnxruntime has them; "cuda:1" is the second card.
         open_file: Loads a model file that is no ONNX file, `open_file(file, threads=2)`, and returns what answers
             uint8 [N, H, W, 3] with float32 [N, C], and has `with_unknown` if the file tells it.

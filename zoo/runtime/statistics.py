@@ -1,4 +1,4 @@
-"""What an image looks like, in four numbers: to be compared with the validation images, never to classify by."""
+"""What an image looks like, in four numbers: to be compared with the proof's images, never to classify by."""
 
 from __future__ import annotations
 

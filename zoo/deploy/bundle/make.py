@@ -1,4 +1,4 @@
-"""Artifact + target -> one .tar.gz: everything that a device needs, and nothing that has not been proven."""
+"""Artifact + target -> one .tar.gz: everything that a device needs, and nothing that the proof has not seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.deploy.bundle import browser
 from zoo.deploy.bundle.archive import write_archive
 from zoo.deploy.bundle.limits import why_not
 from zoo.deploy.bundle.minimal import minimal_files
-from zoo.deploy.bundle.papers import papers, proven_with
+from zoo.deploy.bundle.papers import papers, versions_of_proof
 from zoo.deploy.bundle.sbom import SBOM, sbom
 from zoo.deploy.bundle.sign import SIGNATURE, signature
 from zoo.disk.files import sha256
@@ -89,7 +89,7 @@ def bundle_artifact(
         note: Gets a line about what is done.
 
     Raises:
-        ArtifactInvalid: it was refused, or has changed since it was proven.
+        ArtifactInvalid: it was refused, or has changed since its proof.
         ProofFailed: it breaks a limit of the target.
         OptionInvalid, EnvironmentBroken: no such key; no onnxruntime-web; no `.ort`; the archive cannot be written.
     """
@@ -136,7 +136,7 @@ def contents(
     files |= runtime_files() | extra
     names = sorted([*files, "README.md", "LICENSE", "LICENSES.md", "requirements.txt", "labels.txt", SBOM, SUMS])
     files |= papers(manifest, target, name, [n for n in names if not n.startswith(RUNTIME)], signed=key is not None)
-    packages = {**proven_with(manifest), **({browser.RUNTIME: browser.VERSION} if browser.PAGE in extra else {})}
+    packages = {**versions_of_proof(manifest), **({browser.RUNTIME: browser.VERSION} if browser.PAGE in extra else {})}
     files[SBOM] = sbom(manifest, name, packages, digests(files)).encode()
     if key:
         files[SIGNATURE] = signature(files, key)

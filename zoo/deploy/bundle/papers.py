@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zoo.contracts.precision import row_of
 from zoo.deploy.bundle.browser import PAGE
+from zoo.records.facts import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
     """Return the papers of a bundle called `name` that holds the files `names`."""
     precision = row_of(manifest.precision)
     required = PACKAGES | ({"onnxruntime": precision.needs} if precision.needs else {})
-    proven = proven_with(manifest)
+    had = versions_of_proof(manifest)
     environment = Environment(
         loader=PackageLoader("zoo.deploy.bundle"),
         undefined=StrictUndefined,
@@ -39,13 +40,14 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
         target=target,
         name=name,
         names=names,
+        bounded=bounded(manifest.report),
         limit=precision.golden_limit,
         python=PYTHON,
         signed=signed,
         page=PAGE in names,
     )
     licenses = environment.get_template("LICENSES.md.j2").render(licenses=manifest.licenses, page=PAGE in names)
-    lines = [f"{line}  # proven with {proven.get(package, 'an unknown version')}" for package, line in required.items()]
+    lines = [f"{line}  # its proof had {had.get(package, 'an unknown version')}" for package, line in required.items()]
     return {
         "README.md": readme.encode(),
         "LICENSES.md": licenses.encode(),
@@ -55,8 +57,8 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
     }
 
 
-def proven_with(manifest: Manifest) -> Mapping[str, str]:
-    """Return package -> the version that the artifact was proven with, where that is known."""
+def versions_of_proof(manifest: Manifest) -> Mapping[str, str]:
+    """Return package -> the version of the artifact's proof, where that is known."""
     made = manifest.lineage.get("versions", {})
     found = {
         "numpy": made.get("numpy"),

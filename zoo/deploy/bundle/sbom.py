@@ -25,7 +25,7 @@ def sbom(manifest: Manifest, name: str, packages: Mapping[str, str], sums: Mappi
     Args:
         manifest: Of the artifact.
         name: Of the bundle.
-        packages: Those that the device installs -> the version that the artifact was proven with; or the page's own.
+        packages: Those that the device installs -> the version of the artifact's proof; or the page's own.
         sums: The bundle's files so far -> their SHA-256.
     """
     made = manifest.lineage.get("versions", {})
@@ -38,7 +38,7 @@ def sbom(manifest: Manifest, name: str, packages: Mapping[str, str], sums: Mappi
             for key, value in (
                 ("precision", manifest.precision),
                 ("weights sha256", manifest.lineage["weights"]),
-                ("top-1 on the validation images", manifest.report.artifact_top1),
+                (f"top-1 on the images of {manifest.report.split}", manifest.report.artifact_top1),
             )
         ],
     }

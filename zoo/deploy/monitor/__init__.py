@@ -1,1 +1,1 @@
-"""In production: does the world still look as it did on the validation images?"""
+"""In production: does the world still look as it did on the proof's images?"""

@@ -1,4 +1,4 @@
-"""A log of predictions beside the validation images: what has shifted by more than chance, and by enough to matter."""
+"""A log of predictions beside the proof's images: what has shifted by more than chance, and by enough to matter."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def drift(
         reference: Of the artifact.
         entries: Of the log, as `zoo.runtime.record.read_record` gives them.
         model: The SHA-256 of the model file; what others said is left out.
-        unknown: The share of the validation images that is unknown, in 0..1; None where the file does not tell.
+        unknown: The share of the proof's images that is unknown, in 0..1; None where the file does not tell.
 
     Raises:
         OptionInvalid: there are too few entries of this model.
@@ -189,4 +189,4 @@ def _more_unknown(images: int, before: float, entries: int, now: float) -> list[
     table = [[round(now * entries), round((1 - now) * entries)], [round(before * images), round((1 - before) * images)]]
     if now - before <= UNKNOWN_LIMIT or fisher_exact(table).pvalue >= CHANCE:
         return []
-    return [f"{100 * now:.1f} % of the images are unknown, {100 * before:.1f} % of the validation images were"]
+    return [f"{100 * now:.1f} % of the images are unknown, {100 * before:.1f} % of the proof's images were"]

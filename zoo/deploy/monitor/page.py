@@ -1,4 +1,4 @@
-"""The page of `zoo monitor`: the verdict, and for each number its spread now beside that of the validation images."""
+"""The page of `zoo monitor`: the verdict, and for each number its spread now beside that of the proof's images."""
 
 from __future__ import annotations
 
@@ -34,21 +34,23 @@ def render_drift(subject: str, log: str, found: Drift) -> str:
         found: What was compared.
     """
     kind, said = ("not", "Drift") if found.findings else ("ok", "No drift")
-    about = f"{found.entries:,} predictions of {log}, beside {found.reference_images:,} validation images of {subject}"
+    about = (
+        f"{found.entries:,} predictions of {log}, beside {found.reference_images:,} images in the proof of {subject}"
+    )
     left_out = f"; {found.left_out:,} of other models left out" if found.left_out else ""
     body = [
         f"<h1>{escape(subject)} in production</h1>",
         f'<p class="big {kind}">{said}</p>',
         f'<p class="faint">{escape(about + left_out)}</p>',
         "".join(f"<p>{escape(finding)}</p>" for finding in found.findings),
-        '<p class="faint"><span class="swatch" style="background: var(--faint)"></span>validation images'
+        '<p class="faint"><span class="swatch" style="background: var(--faint)"></span>images of the proof'
         '<span class="swatch" style="background: var(--accent)"></span>now</p>',
         f'<div class="grid">{"".join(_figure(shift, found) for shift in found.shifts)}</div>',
         "<h2>In numbers</h2>",
         table(["", "PSI", "limit", ""], [_row(shift) for shift in found.shifts]),
     ]
     if found.unknown is not None:
-        before = "" if found.reference_unknown is None else f" ({percent(found.reference_unknown)} in validation)"
+        before = "" if found.reference_unknown is None else f" ({percent(found.reference_unknown)} in the proof)"
         body.append(f"<p>{percent(found.unknown)} of the images are unknown{before}.</p>")
     return page(f"{subject} in production", body, STYLE)
 
@@ -82,7 +84,7 @@ def _bars(shift: Shift, found: Drift) -> str:
         ]
     foot = f'<text x="0" y="{HEIGHT - 3}">{escape(names[order[0]])}</text>'
     foot += f'<text x="{WIDTH}" y="{HEIGHT - 3}" text-anchor="end">{escape(names[order[-1]])}</text>'
-    label = f"{shift.what}: validation images and now"
+    label = f"{shift.what}: the proof's images and now"
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(drawn)}{foot}</svg>'
 
 

@@ -1,1 +1,1 @@
-"""A proven model behind HTTP: supervisor (processes) -> worker -> app -> reading -> batching -> subject."""
+"""An accepted model behind HTTP: supervisor (processes) -> worker -> app -> reading -> batching -> subject."""

@@ -24,7 +24,7 @@ class Settings:
     workers: int = 1
     """Processes that answer, each with the model."""
     threads: int | None = None
-    """Of the model's runtime in each of them; 0 for all cores, None for as many as it was proven with."""
+    """Of the model's runtime in each of them; 0 for all cores, None for as many as in its proof."""
     provider: str = "cpu"
     """Of onnxruntime: "cuda" and "tensorrt" run an ONNX file on a GPU."""
     decoders: int = 2

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 TOLD = ("format", "precision", "target", "input", "output", "classes", "multi_label", "thresholds", "preprocess")
 """Of the manifest, by GET /v1/model; the lineage would name folders of the machine that trained it."""
-REPORTED = ("split", "images", "reference_top1", "artifact_top1", "drop", "drop_interval", "size_bytes", "latency_ms")
+REPORTED = (
+    "split",
+    "images",
+    "reference_top1",
+    "artifact_top1",
+    "drop",
+    "drop_interval",
+    "verdict",
+    "bound",
+    "size_bytes",
+    "latency_ms",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ def load(path: Path, *, threads: int | None, provider: str = CPU, registry: Path
 
     Args:
         path: Its folder, or a link to it.
-        threads: Of its runtime; None for as many as it was proven with.
+        threads: Of its runtime; None for as many as in its proof.
         provider: Of onnxruntime, a word of `zoo.runtime.providers`.
         registry: As the command line was given it; for formats that only a plugin can open.
 

@@ -1,4 +1,4 @@
-"""Another model at the same path: loaded and proven beside the one that answers, then put in its place."""
+"""Another model at the same path: loaded and tried beside the one that answers, then put in its place."""
 
 from __future__ import annotations
 

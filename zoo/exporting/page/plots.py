@@ -152,7 +152,7 @@ def dumbbell(change: ClassChange) -> str:
 
 def key(marks: Sequence[Mark]) -> str:
     """Explain the marks of the scatter plot."""
-    kinds = {"file": "this file, proven", "chosen": "chosen candidate", "tried": "other candidate", "base": "fp32"}
+    kinds = {"file": "this file", "chosen": "chosen candidate", "tried": "other candidate", "base": "fp32"}
     there = {mark.kind for mark in marks}
     shapes = {_shape(kind, 7, 7): text for kind, text in kinds.items() if kind in there}
     if "tried" in there:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from zoo.contracts.verdict import REFUSED
 from zoo.evaluation import thumbnails
 from zoo.evaluation.examples import Example
 from zoo.evaluation.figures import megabytes, percent, signed
@@ -15,6 +16,7 @@ from zoo.exporting.page import plots as export_plots
 from zoo.exporting.page.plots import dumbbell, interval
 from zoo.exporting.page.tried import speed_and_size, told_by_exporter, what_runs_in_what, what_was_tried
 from zoo.records.artifact import PAGE
+from zoo.records.facts import bounded, doubt, weight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +31,12 @@ OPEN_CLASSES = 25
 """Of the table of classes; the others unfold."""
 STYLE = (
     """
-.good { color: var(--good); } .bad { color: var(--bad); } .big { line-height: 1.2; }
+.good { color: var(--good); } .bad { color: var(--bad); } .heed { color: var(--heed); } .big { line-height: 1.2; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.2rem 0; }
 .tile { background: var(--panel); border-radius: .5rem; padding: .6rem .8rem; break-inside: avoid; }
 .tile b { display: block; font-size: 1.3rem; line-height: 1.3; } .tile span { color: var(--faint); font-size: .85rem; }
 .note { border-left: 3px solid var(--line); padding: .1rem 0 .1rem .8rem; margin: .7rem 0; overflow-wrap: anywhere; }
-.note.bad { border-color: var(--bad); color: inherit; } .note.heed { border-color: var(--second); }
+.note.bad { border-color: var(--bad); color: inherit; } .note.heed { border-color: var(--heed); color: inherit; }
 .numbers td + td { white-space: nowrap; } .numbers td:first-child { min-width: 7.5rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 .facts td:last-child, .left td, .left th { text-align: left; overflow-wrap: anywhere; }
@@ -84,10 +86,12 @@ def _origin(manifest: Manifest) -> str:
 
 def _verdict(manifest: Manifest) -> list[str]:
     report, instead = manifest.report, manifest.instead_of
-    kind, verdict = ("good", "✓ Accepted") if report.accepted else ("bad", "✗ Refused")
+    mark = {"good": "✓", "heed": "○", "bad": "✗"}[weight(report)]
+    verdict = (report.verdict or ("accepted" if report.accepted else REFUSED)).capitalize()
     body = [
-        f'<p class="big {kind}">{verdict}</p>',
-        f'<p class="faint">proven on {report.images} images of {escape(report.split)}, in its own runtime</p>',
+        f'<p class="big {weight(report)}">{mark} {verdict}</p>',
+        f'<p class="faint">measured on {report.images} images of {escape(report.split)}, in its own runtime</p>',
+        *([f'<p class="note heed">{escape(doubt(report).capitalize())}.</p>'] if doubt(report) else []),
         *(f'<p class="note bad">Refused: {escape(reason)}</p>' for reason in report.reasons),
     ]
     if instead:
@@ -129,16 +133,28 @@ def _accuracy(manifest: Manifest) -> list[str]:
     return [
         "<h2>Accuracy</h2>",
         table(["", "eager fp32", "this file", "change"], rows, kind="numbers"),
-        f"<p>It {'gained' if report.drop < 0 else 'lost'} {abs(report.drop):.2f} points of {title}; the 95 % interval "
-        f"of the loss reaches from {low:.2f} to {high:.2f}, and {report.max_drop:g} may be lost.</p>",
+        f"<p>It {'gained' if report.drop < 0 else 'lost'} {abs(report.drop):.2f} points of {title} "
+        f"({bounded(report)}); {report.max_drop:g} may be lost. The line shows the two-sided 95 % interval.</p>",
         interval(report.drop, low, high, report.max_drop),
-        _facts({**_fidelity(report), **_answers(manifest)}),
+        _facts({**_chosen(report), **_fidelity(report), **_answers(manifest)}),
     ]
+
+
+def _chosen(report: Report) -> dict[str, str]:
+    """Return how the file does on the images that chose it: choosing flatters."""
+    if not report.selection:
+        return {}
+    found = report.selection
+    told = f"{percent(found.artifact_top1)} of {found.images}, {signed(-found.drop)} points beside eager fp32"
+    return {f"on {found.split}, by whose images it was chosen": told}
 
 
 def _fidelity(report: Report) -> dict[str, str]:
     """Return how close the answers are to the reference's."""
     facts = {"answers changed": f"{report.flips} of {report.images}"}
+    for name, found in report.agreement.items():
+        if name != report.split:
+            facts[f"on {name}, no label needed"] = f"{found.changed} of {found.images}"
     if report.fidelity:
         near = report.fidelity
         facts["cosine of the logits"] = f"{near.cosine:.4f} (median), {near.cosine_p10:.4f} (10th percentile)"
