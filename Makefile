@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test test-slow test-arm test-avx2 lint bench lock release-check clean
+.PHONY: help setup browser demo test test-slow proofs test-arm test-avx2 lint bench lock release-check clean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
@@ -28,8 +28,11 @@ demo: setup  ## Train on real digits, export, prove, classify: about two minutes
 test: setup  ## Every fast test, and how much of the code they reach
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 
-test-slow: setup  ## The proofs that take minutes
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadgroup
+test-slow: setup  ## The tests that take minutes
+	@$(BIN)/python -m pytest -m "slow and not proof" -n 2 --dist loadgroup
+
+proofs: setup  ## The longest: five seeds, whole emulators, a hundred kills, a minute of 64 clients
+	@$(BIN)/python -m pytest -m proof -n 2 --dist loadgroup
 
 test-arm: setup  ## A bundle on emulated aarch64: the selftest, and 200 pictures beside this machine
 	@$(BIN)/python -m pytest tests/devices -k aarch64

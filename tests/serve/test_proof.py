@@ -52,6 +52,7 @@ def test_the_clients_of_this_proof_would_notice(colours: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_minute_of_64_clients_loses_and_mixes_up_nothing(onnx_artifact: Artifact, tmp_path: Path) -> None:
     """How fast it is meanwhile depends on who else uses the machine: the bench prints that."""
     command = [sys.executable, str(BENCH), str(onnx_artifact.path), "--only", "proof", "--seconds", "60", "--json"]

@@ -61,6 +61,7 @@ def test_a_few_kills_leave_no_trace(catalogue: Catalogue, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("workers", [0, 2])
 def test_sixty_kills_leave_no_trace(catalogue: Catalogue, tmp_path: Path, workers: int) -> None:
     options = {**OPTIONS, "workers": workers, "epochs": 30, "accumulate": 2}
