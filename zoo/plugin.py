@@ -18,6 +18,7 @@ from zoo.contracts.plugins import (
     ResizesInGraph,
     Score,
     Split,
+    TellsSaturation,
     TellsUnknown,
     Tracker,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Score",
     "Split",
     "Target",
+    "TellsSaturation",
     "TellsUnknown",
     "Tracker",
     "Unknown",

@@ -143,7 +143,7 @@ def log(onnx_artifact: Artifact, tmp_path: Path) -> Callable[..., Path]:
 def test_a_device_s_log_through_the_commands(
     name: str, log: Callable[..., Path], onnx_artifact: Artifact, cli: Callable[..., Answer]
 ) -> None:
-    assert read_reference(onnx_artifact).images == 163
+    assert read_reference(onnx_artifact).images == 173
     done = cli("monitor", log(name), onnx_artifact.path, "--json")
     assert done.code == 0, done.stderr
     said = json.loads(done.stdout)

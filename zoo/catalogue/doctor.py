@@ -89,7 +89,7 @@ def _processor() -> list[Check]:
     if done.returncode != 0:  # `_onnxruntime` has told why
         return []
     saturating, kind = done.stdout.strip().splitlines()[-2:]
-    mend = "zoo export --target x86-avx2 makes int8 files that are exact at full speed" if saturating == "True" else ""
+    mend = "export older int8 files again: new ones are exact at full speed" if saturating == "True" else ""
     return [Check("processor", "ok", kind, mend)]
 
 

@@ -65,6 +65,9 @@ def _print_artifact(proof: Reproof) -> None:
     if proof.report:
         print_proof(proof.artifact, manifest, proof.report)
     stdout().print(f"processor: {kind()}", soft_wrap=True)
+    if proof.saturates is not None:
+        alike = "no: others than zoo's runtime must be told" if proof.saturates else "yes"
+        stdout().print(f"answers alike on x86 with and without VNNI: {alike}", soft_wrap=True)
     stdout().print(f"checksums: {len(manifest.files)} files unchanged")
     stdout().print(f"golden vectors: largest difference {proof.golden_difference:.2g}, limit {proof.golden_limit:g}")
     if proof.report and not proof.problems:

@@ -157,7 +157,7 @@ class Exporter(Protocol):
     `instead: Mapping[str, str]`: precision -> the one that is made in its place where it is refused. With
     `tells_unknown = True` it says that its files can carry `ExportRequest.unknown`; what `open` returns is then a
     `TellsUnknown`. With `resizes_in_graph = True` it says that its files can do what `ExportRequest.resize` asks
-    for, and it is a `ResizesInGraph`.
+    for, and it is a `ResizesInGraph`. It may be a `TellsSaturation`.
     """
 
     suffix: ClassVar[str]
@@ -188,6 +188,13 @@ class ResizesInGraph(Protocol):
 
     def without_resize(self, model_file: Path, preprocess: Preprocess, out: Path) -> None:
         """Write `model_file` again as it is for prepared pixels, so that the cost of the resize can be measured."""
+
+
+class TellsSaturation(Protocol):
+    """What an exporter may have besides: it finds out from a file whether x86 without VNNI answers as others do."""
+
+    def saturates(self, model_file: Path) -> bool | None:
+        """Return whether sums of int8 products may pass 16 bits there; None where the file has no such products."""
 
 
 class BackboneFamily(Protocol):

@@ -40,6 +40,8 @@ class Contender:
     elsewhere: Predictor | None = None
     """The artifact, rounding otherwise, as other kinds of processors do; None where its numbers are so fine that this
     does not show."""
+    saturates: bool | None = None
+    """Whether sums of its int8 products may saturate on x86 without VNNI; None where nobody can tell."""
     on_target: bool = True
     foreign_runtime: bool = False
     """Whether the format does not run in onnxruntime, so that the two are compared as well."""

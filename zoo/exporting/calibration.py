@@ -55,7 +55,7 @@ def told_on(trained: Trained, split: str) -> Trained:
     """Return the same, telling also how its temperature and its threshold do on a split that has chosen neither."""
     temperature, unknown = trained.temperature, trained.unknown_output
     if temperature:
-        scores = _logits(trained, split)
+        scores = _logits(replace(trained, temperature=None), split)
         before, after = (_error(trained, split, scores / division) for division in (1.0, temperature.value))
         told = {"ece_before": {**temperature.ece_before, split: before}}
         temperature = temperature.model_copy(update={**told, "ece_after": {**temperature.ece_after, split: after}})
@@ -150,7 +150,7 @@ def _answers(scores: np.ndarray, multi_label: bool) -> np.ndarray:
 
 
 def _logits(trained: Trained, split: str) -> np.ndarray:
-    """Return float32 [N, C] of the backbone, before any temperature."""
+    """Return float32 [N, C] of the backbone, divided by the temperature if there is one."""
     import torch
 
     predict = eager(torch.nn.Sequential(trained.shipped.get_submodule("normalise"), trained.backbone))

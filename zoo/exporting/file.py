@@ -110,10 +110,17 @@ def contender(trained: Trained, job: Job, model_file: Path, note: Callable[[str]
             fp32_file=own,
             without_resize=job.exporter.open(plain, threads=threads) if plain else None,
             elsewhere=OnnxPredictor(model_file, threads=threads, fused=False) if coarse else None,
+            saturates=may_saturate(job.exporter, model_file),
             on_target=job.target.is_here,
             onnxruntime_fp32=yardstick.exporter.open(common, threads=threads) if common else None,
             foreign_runtime=foreign,
         )
+
+
+def may_saturate(exporter: Exporter, model_file: Path) -> bool | None:
+    """Return what an exporter finds of sums of int8 products in a file; None if it cannot tell, or there are none."""
+    ask = getattr(exporter, "saturates", None)
+    return ask(model_file) if ask else None
 
 
 def _without_resize(trained: Trained, job: Job, model_file: Path, folder: Path) -> Path:

@@ -78,17 +78,16 @@ def prove(
     candidate = Guarded(contender.predict, len(classes))
     ask = functools.partial(ask_all, trained, contender, candidate)
     answers, statistics, median = ask(part)
-    elsewhere, gaps = _elsewhere(trained, contender, part, answers["artifact"])
-    golden, pixels = golden_of(trained, split, choose(labels, gaps), candidate, resizes=contender.resizes)
     pair = (answers["reference"], answers["artifact"])
     numbers: dict[str, Any] = compare(labels, *pair, classes, thresholds, budget)
+    numbers["elsewhere"], gaps = _elsewhere(trained, contender, part, pair[1])
+    golden, pixels = golden_of(trained, split, choose(labels, gaps), candidate, resizes=contender.resizes)
     numbers |= evidence(trained, ask, parts(trained, split, also), budget.confidence)
     numbers["agreement"] = {split: agreed(*pair, thresholds, budget.confidence), **numbers["agreement"]}
     numbers["batches"] = _batch_differences(candidate, golden)
     numbers |= _sizes(contender)
     if "onnxruntime_fp32" in answers:
-        numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], answers["artifact"], thresholds)
-    numbers["elsewhere"] = elsewhere
+        numbers["against_onnxruntime_fp32"] = agree(answers["onnxruntime_fp32"], pair[1], thresholds)
     numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
     numbers |= _unknown(trained, contender, candidate, part)
     numbers |= {} if candidate.fault else _costs(trained, contender, pixels, median)
@@ -102,10 +101,11 @@ def prove(
         max_drop=budget.max_drop,
         min_speedup=budget.min_speedup,
         machine=machine(),
+        saturates=contender.saturates,
         on_target=contender.on_target,
         **numbers,
     )
-    reference = reference_of(split, classes, answers["artifact"], thresholds, statistics)
+    reference = reference_of(split, classes, pair[1], thresholds, statistics)
     shown = (most_flipped(labels, *pair, thresholds), most_moved(*pair, thresholds))
     return Proof(report, golden, reference, *(_examples(trained, part, answers, chosen) for chosen in shown))
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from zoo.catalogue.made.exporter import make_exporter
 from zoo.contracts.precision import row_of
 from zoo.evaluation.page import fragment, table
 from zoo.exporting.compare import differing
 from zoo.exporting.export import prove_again
+from zoo.exporting.file import may_saturate
 from zoo.exporting.golden import replay
 from zoo.records.facts import facts
 from zoo.records.find import run_of
@@ -29,6 +31,8 @@ class Reproof:
     artifact: Artifact
     golden_difference: float
     golden_limit: float
+    saturates: bool | None
+    """Whether sums of int8 products may saturate on x86 without VNNI, found from the file now; None if it has none."""
     report: Report | None
     """The new measurements; None if only the golden vectors were replayed."""
     problems: tuple[str, ...]
@@ -51,6 +55,7 @@ class Reproof:
             "ok": not self.problems,
             "problems": list(self.problems),
             "golden_difference": self.golden_difference,
+            "saturates_without_vnni": self.saturates,
             "report": self.report.model_dump(mode="json") if self.report else None,
         }
 
@@ -67,10 +72,17 @@ def verify_artifact(
     limit = row_of(manifest.precision).golden_limit
     difference = replay(artifact.golden(), artifact.open(catalogue, threads=manifest.report.threads))
     problems = [] if difference <= limit else [f"golden vectors differ by {difference:.3g}, limit {limit:g}"]
+    meant = artifact.meaning(catalogue)
+    exporter = make_exporter(meant, meant.find("exporter", manifest.format))
     fresh = None if golden_only else prove_again(catalogue, run_of(artifact), artifact, note)
     if fresh:
         problems += differing(manifest.report, fresh)
         problems += [reason for reason in fresh.reasons if reason not in manifest.report.reasons]
     return Reproof(
-        artifact=artifact, golden_difference=difference, golden_limit=limit, report=fresh, problems=tuple(problems)
+        artifact=artifact,
+        golden_difference=difference,
+        golden_limit=limit,
+        saturates=may_saturate(exporter, artifact.path / manifest.model_file),
+        report=fresh,
+        problems=tuple(problems),
     )

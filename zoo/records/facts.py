@@ -147,6 +147,9 @@ def _honesty(manifest: Manifest, report: Report) -> Iterator[Fact]:
 
 def _difference(report: Report) -> Iterator[Fact]:
     yield "largest probability difference", f"{report.max_probability_difference:.2g}"
+    if report.saturates is not None:
+        told = "no, unless it is told to be exact, which is slower" if report.saturates else "the same, at full speed"
+        yield "x86 with and without VNNI", told
     if agreement := report.against_onnxruntime_fp32:
         told = f"{agreement.flips} flips, difference {agreement.max_probability_difference:.2g}"
         yield "against fp32 ONNX", told

@@ -148,6 +148,9 @@ class Report(_Frozen):
     elsewhere: Elsewhere | None = None
     """The file against itself, asked one by one and with no operators fused, which rounds otherwise, as other kinds of
     processors do; int8 in onnxruntime only."""
+    saturates: bool | None = None
+    """Whether sums of int8 products may saturate on x86 without VNNI, where a runtime then has to be told to compute
+    exactly (`session` says how); found from the file. None where there are no such products, or nobody can tell."""
     reference_map: float | None = None
     """Mean average precision in 0..1; only where an image may have several labels."""
     artifact_map: float | None = None
@@ -273,7 +276,8 @@ class Manifest(_Frozen):
     """None where the network is whole."""
     instead_of: Refusal | None = None
     session: dict[str, str] = {}
-    """Options that a runtime must set for the file to run as fast as was measured; zoo's own sets them by itself."""
+    """Options that a runtime must set for the file to run as fast as was measured; `session.x64quantprecision` where
+    x86 without VNNI would answer otherwise; zoo's own sets them by itself."""
     lineage: dict[str, Any]
     licenses: dict[str, str]
     report: Report

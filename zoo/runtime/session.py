@@ -13,6 +13,7 @@ from .processor import saturates
 from .providers import CPU, open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SUFFIX = ".onnx"
@@ -23,12 +24,12 @@ LAYOUTS = ("NchwcTransformer",)
 """What onnxruntime does for single kinds of processors: a file that was written so runs on no other."""
 SESSION_KEY = "zoo.session"
 """Of the metadata entry in which a file asks for session options, as a JSON object."""
-OBEYED = frozenset({"session.disable_quant_qdq"})
-"""The options that a file may ask for, as "0" or "1": a stranger's file must not choose libraries, files or memory."""
-
 EXACT = "session.x64quantprecision"
 """The option with which weights beyond 64 become unsigned, whose products x86 without VNNI adds in 32 bits. Those up to
-64 cannot saturate and stay as they are. With VNNI it makes the same bits and takes up to 4.7 times as long."""
+64 cannot saturate and stay as they are. With VNNI it makes the same bits and takes up to 4.7 times as long. A file that
+asks for "0" says that no sum of its products saturates: it is exact everywhere, and as fast as it can be."""
+OBEYED = frozenset({"session.disable_quant_qdq", EXACT})
+"""The options that a file may ask for, as "0" or "1": a stranger's file must not choose libraries, files or memory."""
 INTEGER_FUSIONS = (
     "DynamicQuantizeMatMulFusion",
     "MatMulIntegerToFloatFusion",
@@ -78,16 +79,24 @@ def write_ort(model_file: Path, out: Path) -> None:
     _session(model_file, threads=1, out=out)
 
 
-def session_options(*, threads: int = 0) -> Any:
-    """Return onnxruntime's options for a session whose int8 products are exact on this machine."""
+def session_options(*, threads: int = 0, asked: Mapping[str, str] | None = None) -> Any:
+    """Return onnxruntime's options for a session whose int8 products are exact on this machine.
+
+    Args:
+        threads: Of the session; 0 for all cores.
+        asked: Options that a file asks for.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if saturates():
-        options.add_session_config_entry(EXACT, "1")
+    entries = {EXACT: "1", **(asked or {})}
+    for name, value in entries.items():
+        # Where products are exact, asking for it would only cost time.
+        if name != EXACT or saturates():
+            options.add_session_config_entry(name, value)
     return options
 
 
@@ -98,12 +107,10 @@ def _session(
     own = model_file.suffix == ORT_SUFFIX
     if not own:
         check_beside(model_file)
-    options = session_options(threads=threads)
+    options = session_options(threads=threads, asked={} if own else asked_options(model_file))
     if out is not None:
         options.optimized_model_filepath = str(out)
         options.add_session_config_entry("session.save_model_format", "ORT")
-    for name, value in ({} if own else asked_options(model_file)).items():
-        options.add_session_config_entry(name, value)
     if not fused:
         return _unfused(model_file, options, provider)
     try:

@@ -6,13 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from zoo.errors import ExportUnsupported
 from zoo.plugin import Made
 from zoo_exporters.onnx.graph import name_nodes, tensor_bytes
+from zoo_exporters.onnx.int8.pairs import bounded_steps
 from zoo_exporters.onnx.weights import NOTE, SESSION, quantize_weights, weight_bytes, weights
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
     from zoo.plugin import ExportRequest
 
@@ -30,26 +33,34 @@ def dynamic_int8(model: ModelProto, request: ExportRequest) -> tuple[ModelProto,
         ExportUnsupported: it has next to no matrix products.
     """
     share = _check_worth(model, request.precision)
-    quantized = dynamic(model, leave_out=frozenset(), reduce_range=request.target.reduce_range)
+    bounded = request.target.activations == "uint8"
+    given = {"reduce_range": request.target.reduce_range and not bounded, "bounded": bounded}
+    quantized = dynamic(model, leave_out=frozenset(), **given)
     return quantized, Made(notes=(f"matrix products are int8, {share:.0%} of the weights; the rest is float",))
 
 
-def dynamic(model: ModelProto, *, leave_out: frozenset[str], reduce_range: bool = False) -> ModelProto:
+def dynamic(
+    model: ModelProto, *, leave_out: frozenset[str], reduce_range: bool = False, bounded: bool = False
+) -> ModelProto:
     """Return a copy of `model` in which MatMul and Gemm with constant weights compute in int8, dynamically.
 
     Args:
         model: In fp32; its nodes have names.
         leave_out: Nodes that stay in float.
         reduce_range: Whether weights get 7 bits: see `Target.reduce_range`.
+        bounded: Whether weights are held so small that no sum of two neighbours saturates.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.onnx_model import ONNXModel
 
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     name_nodes(copied.graph)
     # It turns Gemm into MatMul, whose weights then have other shapes than are noted here.
     del copied.graph.value_info[:]
+    ONNXModel(copied).replace_gemm_with_matmul()
+    before = {tensor.name: tensor for tensor in copied.graph.initializer}
     with tempfile.TemporaryDirectory(prefix="zoo-dynamic-") as folder:
         result = Path(folder, "dynamic.onnx")
         quantize_dynamic(
@@ -63,7 +74,31 @@ def dynamic(model: ModelProto, *, leave_out: frozenset[str], reduce_range: bool 
             # onnx's shape inference stops at operators of onnxruntime's own.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
-        return onnx.load(result)
+        quantized = onnx.load(result)
+    if bounded:
+        _bound(quantized.graph, before)
+    return quantized
+
+
+def _bound(graph: GraphProto, before: dict[str, TensorProto]) -> None:
+    """Round the weights of dynamic products anew, with steps by which no sum of two neighbours saturates.
+
+    Args:
+        graph: Quantized.
+        before: The weights in float32, by their names before.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "MatMulInteger" and node.input[1] in tensors:
+            name = node.input[1].removesuffix("_quantized")
+            weights = numpy_helper.to_array(before[name])
+            if weights.ndim == 2:
+                steps = bounded_steps(weights.T)
+                rounded = np.round(weights / steps).astype(np.int8)
+                tensors[node.input[1]].CopyFrom(numpy_helper.from_array(rounded, node.input[1]))
+                tensors[f"{name}_scale"].CopyFrom(numpy_helper.from_array(steps, f"{name}_scale"))
 
 
 def int4_weights(model: ModelProto, request: ExportRequest) -> tuple[ModelProto, Made]:

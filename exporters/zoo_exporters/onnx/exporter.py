@@ -14,6 +14,7 @@ from zoo_exporters.onnx.graph import ONE_FILE_BYTES, save, seal
 from zoo_exporters.onnx.int8.effort import DEFAULT as USUAL_EFFORT
 from zoo_exporters.onnx.int8.search import check_words, search
 from zoo_exporters.onnx.resize import check_target, put_in_front, take_away
+from zoo_exporters.onnx.saturation import may_saturate, noted
 from zoo_exporters.onnx.weights import int8_weights
 from zoo_exporters.quiet import aloud, quiet, reason
 
@@ -62,7 +63,8 @@ class OnnxExporter:
                 model, made = _converted(replace(request, resize=False))
                 if request.resize:
                     put_in_front(model, request.preprocess)
-                seal(model, request, made.session)
+                seal(model, request, {**made.session, **noted(model)})
+                made = replace(made, session={**made.session, **(noted(model) if may_saturate(model) else {})})
         except (ZooError, OSError):
             raise
         except Exception as exc:
@@ -79,6 +81,12 @@ class OnnxExporter:
         model = onnx.load(model_file)
         take_away(model, preprocess)
         save(model, out)
+
+    def saturates(self, model_file: Path) -> bool | None:
+        """Return whether sums of int8 products may saturate on x86 without VNNI; None where there are no such."""
+        import onnx
+
+        return may_saturate(onnx.load(model_file))
 
     def open(self, model_file: Path, *, threads: int = 0) -> Predictor:
         """Load a model file in onnxruntime, on the CPU, with the class that runs on the device.

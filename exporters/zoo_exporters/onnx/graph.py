@@ -38,7 +38,7 @@ def seal(model: ModelProto, request: ExportRequest, session: Mapping[str, str]) 
     Args:
         model: It is changed.
         request: What was asked for.
-        session: `Made.session`; the file asks zoo's runtime for these options itself.
+        session: `Made.session`, and what `noted` tells; the file asks zoo's runtime for these options itself.
 
     Raises:
         ExportUnsupported: the graph is not what the target or the contract needs.

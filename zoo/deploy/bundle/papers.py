@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from zoo.contracts.precision import row_of
 from zoo.deploy.bundle.browser import PAGE
 from zoo.records.facts import bounded
+from zoo.runtime.session import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ def papers(manifest: Manifest, target: Target, name: str, names: list[str], *, s
         target=target,
         name=name,
         names=names,
+        exact=EXACT,
         bounded=bounded(manifest.report),
         limit=precision.golden_limit,
         python=PYTHON,

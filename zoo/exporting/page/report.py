@@ -175,6 +175,13 @@ def _fidelity(report: Report) -> dict[str, str]:
             f"rounding may change {there.flips} of {there.images} answers, probabilities by "
             f"{there.max_probability_difference:.2g}"
         )
+    if report.saturates is not None:
+        facts["x86 without VNNI"] = (
+            "sums of neighbouring products may saturate: zoo's runtime computes it exactly there, at a cost of speed; "
+            "others must be told (session.x64quantprecision)"
+            if report.saturates
+            else "the same sums at full speed: no two neighbouring products pass 16 bits"
+        )
     if report.against_onnxruntime_fp32:
         other = report.against_onnxruntime_fp32
         facts["beside the fp32 ONNX file"] = (

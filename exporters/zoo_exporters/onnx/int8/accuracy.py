@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from zoo_exporters.onnx.int8.recipe import Recipe
     from zoo_exporters.onnx.int8.workbench import Trial, Workbench
 
+GIVEN_UP = 0.1
+"""Points that weights may lose for sums that saturate nowhere."""
+
 
 def holds(bench: Workbench, trial: Trial) -> bool:
     """Whether a judged trial is within the budget."""
@@ -35,15 +38,24 @@ def make_accurate(bench: Workbench, plan: Trial) -> Trial:
         trial = bench.judged(treated)
         best = trial if best is None or merit(trial) > merit(best) else best
         if holds(bench, best) and not bench.effort.every_treatment:
-            return best
+            return _with_the_bits_it_needs(bench, best)
     if best is None:
         return plan
     for changed in _repairs(bench, best):
         trial = bench.judged(changed)
         best = trial if merit(trial) > merit(best) else best
+    best = _with_the_bits_it_needs(bench, best)
     if holds(bench, best) or not bench.request.fallback:
         return best
     return _with_worst_in_float(bench, best)
+
+
+def _with_the_bits_it_needs(bench: Workbench, best: Trial) -> Trial:
+    """Use all 8 bits of the weights only where that is worth it: such a file is slow on x86 before VNNI, or wrong."""
+    if not bench.bounded or not best.score or best.score.drop <= GIVEN_UP:
+        return best
+    whole = bench.judged(replace(best, recipe=replace(best.recipe, eight_bits=True)))
+    return whole if whole.score and whole.score.drop < best.score.drop - GIVEN_UP else best
 
 
 def worst_layers(bench: Workbench, recipe: Recipe) -> list[tuple[str, float]]:

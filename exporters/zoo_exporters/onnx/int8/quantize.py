@@ -8,8 +8,10 @@ import numpy as np
 
 from zoo_exporters.onnx.dynamic import dynamic
 from zoo_exporters.onnx.int8.normalise import normalise_in_place
+from zoo_exporters.onnx.int8.pairs import bounded_steps, in_order, steps_of
 from zoo_exporters.onnx.int8.recipe import ALWAYS_FOLLOW, FOLLOWERS
 from zoo_exporters.onnx.int8.rounding import keep_float
+from zoo_exporters.onnx.int8.treat import plain_steps
 from zoo_exporters.onnx.reading import MATRIX_PRODUCTS, PRODUCTS, answers, constants, makers, preprocessing
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
     from zoo.plugin import Target
     from zoo_exporters.onnx.int8.ranges import Range
-from zoo_exporters.onnx.int8.recipe import Recipe
+    from zoo_exporters.onnx.int8.recipe import Recipe
+    from zoo_exporters.onnx.int8.treat import Steps
 
 HALF = 128
 """The zero point that puts Hard-Sigmoid's 0.5 in the middle of uint8."""
@@ -41,7 +44,9 @@ def quantize(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range], tar
         saturate_hard_sigmoids(quantized)
     if recipe.dynamic:
         matrices = {node.name for node in quantized.graph.node if node.op_type in MATRIX_PRODUCTS}
-        quantized = dynamic(quantized, leave_out=frozenset(matrices - recipe.dynamic), reduce_range=target.reduce_range)
+        bounded = is_bounded(recipe, target)
+        given = {"reduce_range": target.reduce_range and not bounded, "bounded": bounded}
+        quantized = dynamic(quantized, leave_out=frozenset(matrices - recipe.dynamic), **given)
     return quantized
 
 
@@ -61,10 +66,12 @@ def _static(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range], targ
     chosen = in_int8(model, recipe)
     found = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     extra: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": list(PRODUCTS)} if recipe.float_results else {}
+    bounded = steps_of(model, recipe.static) if is_bounded(recipe, target) else {}
+    extra["TensorQuantOverrides"] = {name: _by_channel(axis, steps) for name, (axis, steps) in bounded.items()}
     quantizer = QDQQuantizer(
         _copy(model),
         True,
-        target.reduce_range,
+        target.reduce_range and not bounded,
         QuantType.QInt8,
         QuantType.QUInt8 if target.activations == "uint8" else QuantType.QInt8,
         TensorsData(CalibrationMethod.MinMax, found),
@@ -77,6 +84,26 @@ def _static(model: ModelProto, recipe: Recipe, ranges: Mapping[str, Range], targ
     quantizer.model.topological_sort()
     quantized: ModelProto = quantizer.model.model
     return quantized
+
+
+def is_bounded(recipe: Recipe, target: Target) -> bool:
+    """Whether weights are held so small that no sum of neighbours saturates: signed activations have other kernels."""
+    return target.activations == "uint8" and not recipe.eight_bits
+
+
+def steps_for(recipe: Recipe, target: Target) -> Steps:
+    """Return what tells the steps that `quantize` rounds a convolution's weights in."""
+    plain = plain_steps(7 if target.reduce_range and not is_bounded(recipe, target) else 8)
+
+    def steps(node: NodeProto, weight: np.ndarray) -> np.ndarray:
+        ordered = in_order(node, weight) if is_bounded(recipe, target) else None
+        return bounded_steps(ordered[1]) if ordered else plain(node, weight)
+
+    return steps
+
+
+def _by_channel(axis: int, steps: np.ndarray) -> list[dict[str, Any]]:
+    return [{"axis": axis, "scale": np.array(step), "zero_point": np.array(0, np.int8)} for step in steps]
 
 
 def in_int8(model: ModelProto, recipe: Recipe) -> set[str]:

@@ -44,6 +44,9 @@ class Recipe:
     """Whether results of products are not rounded: transformers have outliers that int8 cannot hold."""
     bias_corrected: bool = False
     equalized: bool = False
+    eight_bits: bool = False
+    """Whether weights use all 8 bits, so that sums may saturate on x86 before VNNI unless a session is told to be
+    exact; else they are as large as no sum of neighbours saturates with. Only where activations are unsigned."""
     saturate: bool = False
     """Whether Hard-Sigmoid becomes a saturating rounding, so that Hard-Swish stays in int8."""
 
@@ -71,6 +74,7 @@ class Recipe:
         return {
             "equalized": self.equalized,
             "biases corrected": self.bias_corrected,
+            "8-bit weights": self.eight_bits,
             "saturating hard-sigmoid": self.saturate,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from onnx import GraphProto, ModelProto, NodeProto
 
+Steps = Callable[["NodeProto", np.ndarray], np.ndarray]
 SMALLEST_SCALE, LARGEST_SCALE = 0.1, 10.0
 
 
@@ -35,7 +37,7 @@ def equalized(model: ModelProto) -> ModelProto:
 
 
 def with_biases_corrected(
-    model: ModelProto, products: Collection[str], means: Mapping[str, np.ndarray], *, bits: int
+    model: ModelProto, products: Collection[str], means: Mapping[str, np.ndarray], steps: Steps
 ) -> ModelProto:
     """Return a copy whose biases make up for what rounding the weights does to each channel's mean.
 
@@ -46,7 +48,7 @@ def with_biases_corrected(
         model: In fp32.
         products: Those whose weights will be rounded, each output channel for itself.
         means: Tensor -> the mean of each channel, float64 [C].
-        bits: Of the rounded weights.
+        steps: The steps that they will be rounded in, float32 [O], of a product and its weights.
     """
     import onnx
 
@@ -56,16 +58,27 @@ def with_biases_corrected(
     for node in changed.graph.node:
         known = len(node.input) > 2 and node.input[1] in weights and node.input[2] in weights
         if node.name in products and known and node.op_type == "Conv" and node.input[0] in means:
-            shift = _shift(weights[node.input[1]], means[node.input[0]], _groups(node), bits)
+            weight = weights[node.input[1]]
+            shift = _shift(weight, means[node.input[0]], _groups(node), steps(node, weight))
             weights[node.input[2]] = weights[node.input[2]] + shift
     weights.store()
     return changed
 
 
-def _shift(weight: np.ndarray, mean: np.ndarray, groups: int, bits: int) -> np.ndarray:
+def plain_steps(bits: int) -> Steps:
+    """Return what tells the steps of weights that use all of their bits, each output channel for itself."""
+
+    def steps(_: NodeProto, weight: np.ndarray) -> np.ndarray:
+        largest = np.abs(weight.reshape(len(weight), -1)).max(1)
+        found: np.ndarray = np.maximum(largest, 1e-12) / (2 ** (bits - 1) - 1)
+        return found
+
+    return steps
+
+
+def _shift(weight: np.ndarray, mean: np.ndarray, groups: int, steps: np.ndarray) -> np.ndarray:
     """Return float64 [outputs] for weights [outputs, inputs of a group, h, w] and means of all inputs."""
-    rows = weight.reshape(len(weight), -1)
-    step = np.maximum(np.abs(rows).max(1, keepdims=True), 1e-12) / (2 ** (bits - 1) - 1)
+    rows, step = weight.reshape(len(weight), -1), steps[:, None]
     lost = (rows - np.round(rows / step) * step).reshape(*weight.shape[:2], -1).sum(2, dtype=np.float64)
     of_group = np.repeat(mean.reshape(groups, -1), len(weight) // groups, 0)
     shift: np.ndarray = (lost * of_group).sum(1)

@@ -15,10 +15,11 @@ from zoo_exporters.calibration import calibration_batches
 from zoo_exporters.onnx.graph import save, seal
 from zoo_exporters.onnx.int8.prepare import prepare
 from zoo_exporters.onnx.int8.products import products
-from zoo_exporters.onnx.int8.quantize import quantize
+from zoo_exporters.onnx.int8.quantize import quantize, steps_for
 from zoo_exporters.onnx.int8.ranges import calibrator_of, channel_means, ranges, watch
 from zoo_exporters.onnx.int8.treat import equalized, with_biases_corrected
 from zoo_exporters.onnx.reading import PRODUCTS
+from zoo_exporters.onnx.saturation import noted
 from zoo_exporters.quiet import reason
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Workbench:
         return self._variant(True) != self._plain
 
     @property
+    def bounded(self) -> bool:
+        """Whether weights are held so small that no sum of neighbours saturates, unless a recipe wants all bits."""
+        return self.request.target.activations == "uint8"
+
+    @property
     def calibrator(self) -> str:
         """The one that the user fixed; empty if the search may choose."""
         return calibrator_of(dict(self.request.options))
@@ -91,8 +97,9 @@ class Workbench:
             target = replace(target, activations="uint8", reduce_range=False)
         model, found = self._variant(recipe.equalized), self._ranges(recipe.equalized, recipe.calibrator)
         if recipe.bias_corrected and recipe.static:
-            bits = 7 if target.reduce_range else 8
-            model = with_biases_corrected(model, recipe.static, self._means(recipe.equalized), bits=bits)
+            model = with_biases_corrected(
+                model, recipe.static, self._means(recipe.equalized), steps_for(recipe, target)
+            )
         return quantize(model, recipe, found, target)
 
     def timed(self, recipe: Recipe) -> Trial:
@@ -185,7 +192,7 @@ class Workbench:
 
         file = self._folder / f"{next(self._names)}.onnx"
         copied = _copy(model)
-        seal(copied, self.request, {})
+        seal(copied, self.request, noted(copied))
         return OnnxPredictor(save(copied, file), threads=self.request.target.threads)
 
     def _score(self, predict: Predictor) -> Score:
