@@ -21,7 +21,7 @@ from zoo_exporters.onnx.fp32 import float_model
 from zoo_exporters.onnx.int8.effort import EFFORTS
 from zoo_exporters.onnx.int8.journal import Journal
 from zoo_exporters.onnx.int8.normalise import normalise_in_place
-from zoo_exporters.onnx.int8.plans import starts
+from zoo_exporters.onnx.int8.plans import fastest, starts
 from zoo_exporters.onnx.int8.prepare import prepare
 from zoo_exporters.onnx.int8.products import products
 from zoo_exporters.onnx.int8.quantize import quantize
@@ -29,6 +29,7 @@ from zoo_exporters.onnx.int8.ranges import CALIBRATORS, Seen, ranges, watch
 from zoo_exporters.onnx.int8.recipe import Recipe
 from zoo_exporters.onnx.int8.search import search
 from zoo_exporters.onnx.int8.treat import equalized, plain_steps, with_biases_corrected
+from zoo_exporters.onnx.int8.workbench import Trial
 from zoo_exporters.onnx.reading import answers, preprocessing
 
 from .conftest import eager, make_backbone, make_request, pictures
@@ -331,6 +332,59 @@ def test_the_winner_is_the_fastest_that_holds(resnet: torch.nn.Module) -> None:
     assert chosen.score.drop <= 5.0
     assert len({attempt.name for attempt in made.attempts}) == len(made.attempts) > 5
     assert all(attempt.verdict for attempt in made.attempts)
+
+
+class Timed:
+    """Plans and what is known of them, in the place of a workbench."""
+
+    def __init__(self, speeds: dict[str, float], sizes: dict[str, int]) -> None:
+        self.effort, self.products, self.has_hard_sigmoid = EFFORTS["quick"], list[Any](), False
+        self.recipes = {name: Recipe(static=frozenset({name})) for name in speeds}
+        self.speeds = {self.recipes[name].key: speed for name, speed in speeds.items()}
+        self.sizes = {self.recipes[name].key: size for name, size in sizes.items()}
+
+    def timed_together(self, trials: list[Trial]) -> list[Trial]:
+        return trials
+
+    def size(self, recipe: Recipe) -> int:
+        return self.sizes[recipe.key]
+
+    def timed(self, recipe: Recipe) -> Trial:
+        return Trial(recipe, speedup=self.speeds[recipe.key])
+
+
+@pytest.mark.parametrize(
+    ("speeds", "sizes", "order"),
+    [
+        # The demo's file had 5 MB in one run and 16 in another: its stem, or a large layer, in float.
+        ({"a": 1.73, "b": 1.72, "c": 1.5}, {"a": 16, "b": 5, "c": 1}, "bac"),
+        ({"a": 1.73, "b": 1.60}, {"a": 16, "b": 5}, "ab"),
+        ({"a": 2.0, "b": 1.95, "c": 1.93}, {"a": 9, "b": 7, "c": 1}, "bac"),
+    ],
+)
+def test_of_plans_that_are_as_fast_the_smaller_file_comes_first(
+    speeds: dict[str, float], sizes: dict[str, int], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench: Any = Timed(speeds, sizes)
+    monkeypatch.setattr("zoo_exporters.onnx.int8.plans.starts", lambda *_: list(bench.recipes.values()))
+    found = [next(iter(trial.recipe.static)) for trial in fastest(bench)]
+    assert found == list(order)
+
+
+def test_every_verdict_is_true(resnet: torch.nn.Module) -> None:
+    request = make_request(resnet, "int8", max_drop=5.0)
+    _, made = search(float_model(request), request)
+    (chosen,) = [attempt for attempt in made.attempts if attempt.verdict == "chosen"]
+    assert chosen.speedup
+    for attempt in made.attempts:
+        if attempt.verdict == "slower":
+            assert (attempt.speedup or 0) < chosen.speedup
+        elif attempt.verdict.startswith("as fast, in a larger file"):
+            assert chosen.speedup <= (attempt.speedup or 0) <= 1.031 * chosen.speedup
+            assert (attempt.size_bytes or 0) >= (chosen.size_bytes or 0)
+        elif attempt.verdict.startswith("loses"):
+            assert attempt.score
+            assert attempt.score.drop > 5.0
 
 
 def test_scores_come_from_the_user_s_images(resnet: torch.nn.Module) -> None:

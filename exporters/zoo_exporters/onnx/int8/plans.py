@@ -18,16 +18,28 @@ GAIN = 1.015
 """The least by which a change must be faster to be kept: less is noise."""
 FINALISTS = 4
 """Plans that are timed once more, together."""
+TIE = 1.03
+"""Plans are equally fast up to here: which of them is first differs from run to run, their sizes do not."""
 SLOW_IN_INT8 = frozenset({"depthwise", "grouped", "gate"})
 
 
 def fastest(bench: Workbench) -> list[Trial]:
-    """Return plans, the fastest first: starting points, and what the best of them were improved to."""
+    """Return plans, the fastest first: starting points, and what the best of them were improved to.
+
+    Of those that are as fast as the first, the one with the smallest file comes first.
+    """
     trials = _sorted([bench.timed(start) for start in starts(bench.products, bench.has_hard_sigmoid)])
     improved = [_descend(bench, trial) for trial in trials[: bench.effort.descents]]
     unique = {trial.recipe.key: trial for trial in (*trials, *improved) if trial.speedup}
     ranked = _sorted(list(unique.values()))
-    return _sorted(bench.timed_together(ranked[:FINALISTS])) + ranked[FINALISTS:]
+    finalists = _sorted(bench.timed_together(ranked[:FINALISTS]))
+    tied = [trial for trial in finalists if as_fast(trial, finalists[0])]
+    return sorted(tied, key=lambda trial: bench.size(trial.recipe)) + finalists[len(tied) :] + ranked[FINALISTS:]
+
+
+def as_fast(trial: Trial, other: Trial) -> bool:
+    """Whether one is as fast as another, or faster."""
+    return TIE * (trial.speedup or 0) >= (other.speedup or 0)
 
 
 def starts(products: Sequence[Product], hard_sigmoid: bool) -> list[Recipe]:

@@ -13,7 +13,7 @@ from zoo.plugin import Attempt, Made
 from zoo_exporters.onnx.int8.accuracy import holds, make_accurate, merit
 from zoo_exporters.onnx.int8.effort import effort_of
 from zoo_exporters.onnx.int8.journal import Journal
-from zoo_exporters.onnx.int8.plans import fastest
+from zoo_exporters.onnx.int8.plans import FINALISTS, TIE, as_fast, fastest
 from zoo_exporters.onnx.int8.prepare import silent_sessions
 from zoo_exporters.onnx.int8.ranges import calibrator_of
 from zoo_exporters.onnx.int8.workbench import Workbench
@@ -74,7 +74,7 @@ def _first_that_holds(bench: Workbench, plans: list[Trial]) -> Trial:
     bench.request.note(f"int8 search: {len(bench.attempts)} plans timed, the fastest {worthy[0].speedup:.2f}x of fp32")
     best: Trial | None = None
     for plan in worthy[: bench.effort.plans]:
-        if best and holds(bench, best) and (best.speedup or 0) >= (plan.speedup or 0):
+        if best and holds(bench, best) and as_fast(best, plan):
             break
         found = make_accurate(bench, plan)
         best = found if best is None or _rank(bench, found, floor) > _rank(bench, best, floor) else best
@@ -102,22 +102,27 @@ def _made(bench: Workbench, winner: Trial) -> Made:
         for product in bench.products
     }
     attempts = [
-        replace(attempt, verdict=_verdict(bench, attempt, chosen=key == recipe.key))
+        replace(attempt, verdict=_verdict(bench, attempt, winner, chosen=key == recipe.key))
         for key, attempt in bench.attempts.items()
     ]
     return Made(notes=tuple(notes), attempts=tuple(attempts), layers=layers)
 
 
-def _verdict(bench: Workbench, attempt: Attempt, *, chosen: bool) -> str:
-    if chosen:
-        return "chosen"
-    if attempt.verdict:
-        return attempt.verdict
-    if attempt.score is None:
-        return "slower than others"
-    if attempt.score.drop > bench.request.max_drop:
+def _verdict(bench: Workbench, attempt: Attempt, winner: Trial, *, chosen: bool) -> str:
+    if chosen or attempt.verdict:
+        return "chosen" if chosen else attempt.verdict
+    if attempt.score and attempt.score.drop > bench.request.max_drop:
         return f"loses {attempt.score.drop:.2f} points"
-    return "another was faster or closer"
+    best, speed = winner.speedup or 0.0, attempt.speedup or 0.0
+    if speed < best:
+        return "slower"
+    if attempt.score:
+        # Only weights of all bits can be closer and not be chosen.
+        closer = winner.score is not None and attempt.score.drop < winner.score.drop
+        return "closer, by too little for weights that may saturate" if closer else "no closer"
+    if attempt.size_bytes is None:
+        return f"timed alone: not among the {FINALISTS} that were then timed together"
+    return "as fast, in a larger file" if speed <= TIE * best else "faster: it could not be made accurate"
 
 
 def _fingerprint(model: ModelProto, request: ExportRequest) -> str:

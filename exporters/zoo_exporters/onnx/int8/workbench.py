@@ -135,6 +135,12 @@ class Workbench:
                 found[key].append(timings[key].speedup_over(timings[""]))
         return {key: float(np.median(speeds)) for key, speeds in found.items()}
 
+    def size(self, recipe: Recipe) -> int:
+        """Return the bytes of a recipe's graph, for a recipe that was timed."""
+        found = int(self._remembered(recipe, "size", lambda: self.build(recipe).ByteSize()))
+        self.attempts[recipe.key] = replace(self.attempts[recipe.key], size_bytes=found)
+        return found
+
     def judged(self, trial: Trial) -> Trial:
         """Return a trial with its score, from the core or, without one, by agreement with fp32."""
         values = self._remembered(
@@ -162,7 +168,7 @@ class Workbench:
         if value is None:
             value = measure()
             self._journal.put(recipe.key, what, value)
-        if what != "disturbance":
+        if what in ("speedup", "score"):
             self._note(recipe, what, value, time.perf_counter() - begin)
         return value
 
