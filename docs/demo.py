@@ -20,6 +20,8 @@ from zoo.catalogue import Catalogue
 from zoo.catalogue.made.dataset import open_dataset
 from zoo.cli.output import megabytes, percent, print_table, stdout
 from zoo.data.prepared import PreparedData, prepare
+from zoo.records.facts import bounded, doubt
+from zoo.records.manifest import Report
 
 RUN = "demo"
 EXPORTS = (("--onnx", "--fp32"), ("--onnx", "--int8"), ("--torchscript", "--int8"))
@@ -117,7 +119,7 @@ def print_summary(
             (
                 f"{proof['format']} {proof['precision']}",
                 percent(test["top1"]),
-                percent(report["artifact_top1"]),
+                percent(report["selection"]["artifact_top1"]),
                 f"{report['drop']:.2f}",
                 megabytes(report["size_bytes"]),
                 f"{report['latency_ms']['artifact']['p50']:.2f}",
@@ -126,6 +128,11 @@ def print_summary(
         )
     columns = ["digits", "test top-1", "val top-1", "drop (points)", "size", "ms an image", "speed over its fp32"]
     print_table(columns, rows)
+    for proof in proofs:
+        report = Report.model_validate(proof["report"])
+        why = doubt(report) or f"it loses {bounded(report)}"
+        stdout().print(f"{proof['format']} {proof['precision']}: {report.verdict}; {why}", soft_wrap=True)
+    stdout().print()
 
 
 def print_answers(pictures: list[Path], answers: list[dict[str, Any]]) -> None:

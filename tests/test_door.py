@@ -318,7 +318,7 @@ def test_a_progress_function_that_fails_is_told_and_costs_nothing(tmp_path: Path
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("progress", ["False", "lines.append"])
+@pytest.mark.parametrize("progress", ["False", pytest.param("lines.append", marks=pytest.mark.slow)])
 def test_ctrl_c_saves_and_raises_interrupted(progress: str, tmp_path: Path) -> None:
     code = f"""
 import os, signal, threading, zoo

@@ -268,7 +268,7 @@ class Spoiled:
     ("how", "reason"),
     [
         ("nan", "not finite"),
-        ("wrong", "drop of top-1"),
+        pytest.param("wrong", "drop of top-1", marks=pytest.mark.slow),
         ("shape", "expected float32"),
         ("float64", "expected float32"),
         ("batch", "batches of one only"),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zoo.records.run import Run
 
 
-@pytest.fixture(params=["fp32", pytest.param("int8", marks=pytest.mark.slow)])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) for name in ("fp32", "int8")])
 def artifact(
     request: pytest.FixtureRequest, catalogue: Catalogue, trained_run: Run, onnx_artifact: Artifact
 ) -> Artifact:

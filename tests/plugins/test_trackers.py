@@ -164,7 +164,7 @@ def test_an_unknown_mode_of_wandb_is_one_line(catalogue: Any) -> None:
         make(catalogue, "wandb", mode="on")
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
+@pytest.mark.parametrize("name", [pytest.param("mlflow", marks=pytest.mark.slow), "wandb"])
 def test_nothing_is_written_in_the_home(
     catalogue: Any, name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,7 @@ def test_a_share_of_the_batches_is_mixed(catalogue: Catalogue) -> None:
     assert 18 < mixed(0.5) < 42
 
 
-@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("layout", [pytest.param("nchw", marks=pytest.mark.slow), "nhwc"])
 def test_workers_threads_and_layout_are_those_asked_for(
     catalogue: Catalogue, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:

@@ -124,8 +124,8 @@ def test_a_label_that_no_image_has_is_left_out_and_named() -> None:
 @pytest.mark.parametrize(
     ("precision", "suffix"),
     [
-        ("int8", "onnx"),
-        pytest.param("fp32", "onnx", marks=pytest.mark.slow),
+        pytest.param("int8", "onnx", marks=pytest.mark.slow),
+        ("fp32", "onnx"),
         pytest.param("fp32", "torchscript", marks=pytest.mark.slow),
     ],
 )

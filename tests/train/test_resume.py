@@ -64,7 +64,9 @@ def lines(run: Run) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in TIMED} for line in found]
 
 
-@pytest.mark.parametrize("place", [(0, 1), (1, 7), (1, 22), (2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "place", [(0, 1), *(pytest.param(place, marks=pytest.mark.slow) for place in ((1, 7), (2, 1))), (1, 22)], ids=str
+)
 def test_a_resumed_run_ends_in_the_same_bits(
     catalogue: Catalogue, whole: Run, tmp_path: Path, place: tuple[int, int]
 ) -> None:
@@ -278,9 +280,8 @@ def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_last_checkpoint(
     resume_run(catalogue, Run(tmp_path / "run"), lambda saved: saved)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "zoo", "train", "test_resnet", "--dataset", "digits", "--no-pretrained"]
     command += ["--image-size", "32", "--epochs", "200", "--name", "n"]

@@ -215,6 +215,7 @@ def test_weights_are_divided_beside_norms_whose_statistics_are_not(runs: Path, t
     check_equal(runs / "norms", runs / "sharded-norms")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stopped", "sharded-stopped"])
 def test_all_stop_at_the_same_step_whoever_was_asked_and_go_on_to_the_bit(
     runs: Path, told: dict[str, Any], name: str

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 SAME = (
-    *("target", "max_drop", "confidence", "strict", "min_speedup", "search", "fallback", "calibrate", "unknown"),
-    *("unknown_by", "prune", "prune_epochs", "resize_in_graph"),
+    *("target", "max_drop", "confidence", "strict", "stress", "max_stress_drop", "min_speedup", "search", "fallback"),
+    *("calibrate", "unknown", "unknown_by", "prune", "prune_epochs", "resize_in_graph"),
 )
 """Flags that `zoo.export` takes as they are."""
 COLOURS = {"good": "green", "heed": "yellow", "bad": "red"}
@@ -62,6 +62,12 @@ Also = Annotated[
     list[Path] | None,
     typer.Option(metavar="DIR", help="More pictures, no labels needed: does the file answer as fp32 does?"),
 ]
+Stress = Annotated[
+    bool, typer.Option("--stress", help="Ask corrupted images too: noise, blur, JPEG, light, another resize.")
+]
+MaxStressDrop = Annotated[
+    float | None, typer.Option(help="Points that the file may lose on these; asks for them [default: not judged].")
+]
 MinSpeedup = Annotated[float | None, typer.Option(help="Over fp32 in its runtime [default: 1.0 for int8].")]
 Search = Annotated[Effort | None, typer.Option(help="How much int8 may try: about 1, 5, 20 minutes for a MobileNet.")]
 Fallback = Annotated[
@@ -101,6 +107,8 @@ def export_cli(
     confidence: Confidence = 0.95,
     strict: Strict = False,
     also: Also = None,
+    stress: Stress = False,
+    max_stress_drop: MaxStressDrop = None,
     min_speedup: MinSpeedup = None,
     search: Search = None,
     fallback: Fallback = True,

@@ -50,11 +50,16 @@ def images_needed(lost: int, gained: int, images: int, max_drop: float, confiden
     """
     if max_drop <= 0:
         return None
-    if loss_bound(lost, gained, images, confidence) <= max_drop:
+    bound = loss_bound(lost, gained, images, confidence)
+    if bound <= max_drop:
         return images
-    few, enough = images, 2 * images
+    # Of so few changes the bound is nearly a number of images, whatever they are a share of.
+    guess = math.ceil(images * bound / max_drop)
+    few, enough = images, max(guess, images + 1)
+    if loss_bound(lost, gained, likely := max(images, guess * 24 // 25), confidence) > max_drop:
+        few = likely
     while loss_bound(lost, gained, enough, confidence) > max_drop:
-        few, enough = enough, 2 * enough
+        few, enough = enough, enough + max(1, enough // 25)
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (few, middle) if loss_bound(lost, gained, middle, confidence) <= max_drop else (middle, enough)

@@ -53,7 +53,7 @@ def compare(
         "drop_interval": drop_interval(lost, gained, len(labels)),
         "bound": loss_bound(lost, gained, len(labels), budget.confidence),
         "confidence": budget.confidence,
-        "images_needed": images_needed(lost, gained, len(labels), budget.max_drop, budget.confidence),
+        "images_needed": _needed(lost, gained, len(labels), budget),
         "flips": agreement.flips,
         "max_probability_difference": agreement.max_probability_difference,
         "fidelity": fidelity(reference, artifact, multi_label=thresholds is not None),
@@ -90,6 +90,13 @@ def fidelity(reference: np.ndarray, artifact: np.ndarray, *, multi_label: bool =
         cosine_p10=float(np.percentile(cosines, 10)),
         logit_difference=float(min(np.median(gaps), 1e6)),
     )
+
+
+def _needed(lost: int, gained: int, images: int, budget: Budget) -> int | None:
+    """Return how many images would prove it; None of a file that loses too much of these already."""
+    if 100 * (lost - gained) > budget.max_drop * images:
+        return None
+    return images_needed(lost, gained, images, budget.max_drop, budget.confidence)
 
 
 def selection(

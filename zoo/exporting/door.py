@@ -77,6 +77,8 @@ def export(
     confidence: float = ExportSpec.confidence,
     strict: bool = False,
     also: str | Path | Sequence[str | Path] = (),
+    stress: bool = False,
+    max_stress_drop: float | None = None,
     min_speedup: float | None = None,
     search: str | None = None,
     fallback: bool = True,
@@ -97,12 +99,12 @@ def export(
 
     Args:
         run: A run, its name or its path [default: the newest].
-        format: A name of `zoo.exporters()` [default: onnx].
+        format: A name of `zoo.exporters()` [default: onnx]; target: one of `zoo.targets()`.
         precision: One of the exporter's [default: the target's, else the exporter's first].
-        target: A name of `zoo.targets()`.
         max_drop: Points of top-1 that the file may lose; of exact match and mAP where an image may have several labels.
         confidence: In 0.5..1: how often the bound of the loss holds; `strict`: raise unless the verdict is "proven".
-        also: Folders of pictures without labels: the report tells how many are answered as by eager fp32.
+        also: Folders of pictures without labels: how many are answered as by eager fp32?
+        stress: Ask corrupted images too; `max_stress_drop`: points that may be lost there (asks for them).
         min_speedup: Over fp32 in its runtime [default: 1.0 for int8, not judged otherwise].
         search: How much int8 may try: quick, balanced or thorough.
         fallback: Whether parts may stay in float, or another precision be made, where the one asked for is refused.

@@ -41,6 +41,10 @@ class ExportSpec:
     """In 0..1, of the bound of the drop."""
     also: tuple[Path, ...] = ()
     """Folders of pictures without labels, which the file must answer as eager fp32 does."""
+    stress: bool = False
+    """Whether the file is asked corrupted images as well, beside eager fp32."""
+    max_stress_drop: float | None = None
+    """Points that it may lose there; None means that this is not judged."""
     min_speedup: float | None = None
     """None means the default: 1.0 for int8, not judged otherwise."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class Job:
     budget: Budget
     options: dict[str, Any]
     also: tuple[Path, ...] = ()
+    stress: bool = False
     fallback: bool = True
     resize: bool = False
     instead_of: Refusal | None = None
@@ -133,6 +138,8 @@ def _check_numbers(spec: ExportSpec) -> None:
 
 
 def _check_folders(spec: ExportSpec) -> None:
+    if spec.max_stress_drop is not None and not 0 <= spec.max_stress_drop < math.inf:
+        raise OptionInvalid(f"--max-stress-drop {spec.max_stress_drop} must be 0 or more points")
     for folder in spec.also:
         if not folder.is_dir():
             raise OptionInvalid(f"--also {folder} is no folder; name one that holds pictures")
@@ -177,8 +184,10 @@ def checked(catalogue: Catalogue, spec: ExportSpec) -> Job:
             max_drop=spec.max_drop,
             min_speedup=speedup if spec.min_speedup is None else spec.min_speedup,
             confidence=spec.confidence,
+            max_stress_drop=spec.max_stress_drop,
         ),
         also=spec.also,
+        stress=spec.stress or spec.max_stress_drop is not None,
         options={name: option.default for name, option in declared.items()} | given,
         fallback=spec.fallback,
         resize=spec.resize,

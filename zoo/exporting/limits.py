@@ -30,6 +30,8 @@ class Budget:
     """Points of top-1; of exact match, and of mAP, where an image may have several labels."""
     min_speedup: float | None = None
     """Over fp32 of the same format in the same runtime; None means that speed is not judged."""
+    max_stress_drop: float | None = None
+    """Points, over all corruptions and strengths; None means that they are not judged."""
     confidence: float = 0.95
     """In 0..1: how often a bound of the drop, computed as this one is, holds."""
 
@@ -68,6 +70,8 @@ def findings(report: Mapping[str, Any], budget: Budget, precision: str) -> list[
         checks.append(Finding(f"probability difference in a batch of {size}", difference, limit))
     if report.get("unknown_flips") is not None:
         checks.append(_unknown_finding(report, budget, row))
+    if budget.max_stress_drop is not None and report.get("stress_drop") is not None:
+        checks.append(Finding("drop under stress in points", report["stress_drop"], budget.max_stress_drop))
     over = [f for f in checks if not f.measured <= f.limit]
     speedup = report.get("speedup")
     if budget.min_speedup is not None and speedup is not None and not speedup >= budget.min_speedup:

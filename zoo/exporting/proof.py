@@ -18,6 +18,7 @@ from zoo.exporting.golden import choose, golden_of
 from zoo.exporting.guarded import Guarded
 from zoo.exporting.limits import Budget, findings, verdict_of
 from zoo.exporting.reference import Reference, reference_of
+from zoo.exporting.stress import stress, stress_drop
 from zoo.records.answers import eager
 from zoo.records.manifest import Agreement, Elsewhere, Latency, Report, ResizeCost
 from zoo.records.versions import machine
@@ -59,7 +60,13 @@ class Proof(NamedTuple):
 
 
 def prove(
-    trained: Trained, contender: Contender, budget: Budget, *, split: str = PROVES, also: Sequence[Path] = ()
+    trained: Trained,
+    contender: Contender,
+    budget: Budget,
+    *,
+    split: str = PROVES,
+    also: Sequence[Path] = (),
+    stressed: bool = False,
 ) -> Proof:
     """Measure everything that the report tells, and decide.
 
@@ -71,6 +78,7 @@ def prove(
         budget: What the user allows.
         split: Whose images prove; of an older artifact those that proved it before.
         also: Folders of further pictures, without labels.
+        stressed: Whether corrupted images are asked as well.
     """
     part = trained.data.splits[split]
     labels, classes = part.labels, trained.record.classes
@@ -91,12 +99,20 @@ def prove(
     numbers["control"] = _control(trained, golden.reference, pixels, thresholds)
     numbers |= _unknown(trained, contender, candidate, part)
     numbers |= {} if candidate.fault else _costs(trained, contender, pixels, median)
+    if stressed and not candidate.fault:
+        numbers |= _under_stress(trained, contender.without_resize or candidate, part, budget)
     reasons = [candidate.fault] if candidate.fault else [str(f) for f in findings(numbers, budget, contender.precision)]
-    report = Report(
+    report = _report({**numbers, "split": split}, tuple(reasons), contender, budget)
+    reference = reference_of(split, classes, pair[1], thresholds, statistics)
+    shown = (most_flipped(labels, *pair, thresholds), most_moved(*pair, thresholds))
+    return Proof(report, golden, reference, *(_examples(trained, part, answers, chosen) for chosen in shown))
+
+
+def _report(numbers: dict[str, Any], reasons: tuple[str, ...], contender: Contender, budget: Budget) -> Report:
+    return Report(
         accepted=not reasons,
-        reasons=tuple(reasons),
+        reasons=reasons,
         verdict=verdict_of(reasons, numbers["bound"], budget),
-        split=split,
         threads=contender.threads,
         max_drop=budget.max_drop,
         min_speedup=budget.min_speedup,
@@ -105,9 +121,6 @@ def prove(
         on_target=contender.on_target,
         **numbers,
     )
-    reference = reference_of(split, classes, pair[1], thresholds, statistics)
-    shown = (most_flipped(labels, *pair, thresholds), most_moved(*pair, thresholds))
-    return Proof(report, golden, reference, *(_examples(trained, part, answers, chosen) for chosen in shown))
 
 
 def _elsewhere(
@@ -203,6 +216,11 @@ def _latency(trained: Trained, contender: Contender, images: np.ndarray) -> dict
         "latency_ms": {name: _milliseconds(timings[name]) for name in order},
         "speedup": round(float(np.median(speedups)), 3),
     }
+
+
+def _under_stress(trained: Trained, predict: Predictor, split: Split, budget: Budget) -> dict[str, Any]:
+    found = stress(trained, predict, split)
+    return {"stress": found, "stress_drop": stress_drop(found), "max_stress_drop": budget.max_stress_drop}
 
 
 def _costs(trained: Trained, contender: Contender, pixels: np.ndarray, median: np.ndarray | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from zoo.records.manifest import Manifest, Report, ResizeCost
+    from zoo.records.manifest import Manifest, Report, ResizeCost, Stressed
 
 Fact = tuple[str, str]
 """What it is, and what it comes to."""
@@ -126,6 +126,11 @@ def _evidence(report: Report) -> Iterator[Fact]:
         yield f"answers of fp32 kept, {name}", told
 
 
+def _lost(row: Stressed) -> float:
+    """Return the points that a corruption costs more than it costs eager fp32."""
+    return 100 * (sum(row.reference_top1) - sum(row.artifact_top1)) / len(row.reference_top1)
+
+
 def _up(points: float) -> str:
     """Round a bound up, so that what is told holds as well."""
     return f"{math.ceil(100 * points - 1e-9) / 100:.2f}"
@@ -147,6 +152,11 @@ def _honesty(manifest: Manifest, report: Report) -> Iterator[Fact]:
 
 def _difference(report: Report) -> Iterator[Fact]:
     yield "largest probability difference", f"{report.max_probability_difference:.2g}"
+    if report.stress_drop is not None:
+        worst = max(report.stress, key=lambda name: _lost(report.stress[name]))
+        allowed = "" if report.max_stress_drop is None else f"; allowed {report.max_stress_drop:g}"
+        told = f"{report.stress_drop:.2f} points lost (most by {worst}, {_lost(report.stress[worst]):.1f}{allowed})"
+        yield f"{len(report.stress)} corruptions, beside fp32", told
     if report.saturates is not None:
         told = "no, unless it is told to be exact, which is slower" if report.saturates else "the same, at full speed"
         yield "x86 with and without VNNI", told

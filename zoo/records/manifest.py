@@ -85,6 +85,18 @@ class Agreed(_Frozen):
     """Upper end of the exact one-sided interval of the share that changes, in points, at the report's confidence."""
 
 
+class Stressed(_Frozen):
+    """Eager fp32 and the file on images corrupted in one way: a number for each strength, the weakest first."""
+
+    images: int
+    """That each strength was shown on."""
+    reference_top1: tuple[float, ...]
+    """In 0..1; exact match where an image may have several labels."""
+    artifact_top1: tuple[float, ...]
+    flips: tuple[int, ...]
+    """Images whose answers differ."""
+
+
 class ResizeCost(_Frozen):
     """What resizing inside the file takes, for the proof's image of the median size."""
 
@@ -126,7 +138,8 @@ class Report(_Frozen):
     confidence: float = 0.95
     """Of `bound`, in 0..1."""
     images_needed: int | None = None
-    """How many images, no further one of them changed, would bound the drop by `max_drop`; None if no number would."""
+    """How many images, no further one of them changed, would bound the drop by `max_drop`; None if no number would, or
+    too much is lost of these already."""
     selection: Selection | None = None
     agreement: dict[str, Agreed] = {}
     """What was asked -> how many answers changed: splits that the run was not trained on, folders of `--also`."""
@@ -151,6 +164,12 @@ class Report(_Frozen):
     saturates: bool | None = None
     """Whether sums of int8 products may saturate on x86 without VNNI, where a runtime then has to be told to compute
     exactly (`session` says how); found from the file. None where there are no such products, or nobody can tell."""
+    stress: dict[str, Stressed] = {}
+    """Corruption -> what it does to both; only where that was asked for."""
+    stress_drop: float | None = None
+    """Points lost against eager fp32, over all corruptions and strengths alike."""
+    max_stress_drop: float | None = None
+    """The budget for these; None means that they are shown and not judged."""
     reference_map: float | None = None
     """Mean average precision in 0..1; only where an image may have several labels."""
     artifact_map: float | None = None

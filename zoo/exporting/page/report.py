@@ -14,6 +14,8 @@ from zoo.evaluation.page import Markup, folded, page, table
 from zoo.evaluation.thumbnails import thumbnails as pictures
 from zoo.exporting.page import plots as export_plots
 from zoo.exporting.page.plots import dumbbell, interval
+from zoo.exporting.page.stress import STYLE as STRESS_STYLE
+from zoo.exporting.page.stress import under_stress
 from zoo.exporting.page.tried import speed_and_size, told_by_exporter, what_runs_in_what, what_was_tried
 from zoo.records.artifact import PAGE
 from zoo.records.facts import bounded, doubt, weight
@@ -48,6 +50,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 .key { margin-right: 1.1rem; white-space: nowrap; } .dot { width: .8rem; height: .8rem; margin-right: .35rem; }
 """
     + export_plots.STYLE
+    + STRESS_STYLE
     + thumbnails.STYLE
 )
 
@@ -71,6 +74,7 @@ def render_export(manifest: Manifest, golden: Golden, flipped: Sequence[Example]
         *speed_and_size(manifest),
         *what_was_tried(manifest),
         *what_runs_in_what(manifest),
+        *under_stress(manifest.report),
         *_classes(manifest),
         *_images(manifest, golden, flipped, moved),
         *_made(manifest),
@@ -151,10 +155,10 @@ def _chosen(report: Report) -> dict[str, str]:
 
 def _fidelity(report: Report) -> dict[str, str]:
     """Return how close the answers are to the reference's."""
-    facts = {"answers changed": f"{report.flips} of {report.images}"}
+    facts = {f"answers changed, {report.split}": f"{report.flips} of {report.images}"}
     for name, found in report.agreement.items():
         if name != report.split:
-            facts[f"on {name}, no label needed"] = f"{found.changed} of {found.images}"
+            facts[f"answers changed, {name}"] = f"{found.changed} of {found.images}"
     if report.fidelity:
         near = report.fidelity
         facts["cosine of the logits"] = f"{near.cosine:.4f} (median), {near.cosine_p10:.4f} (10th percentile)"
