@@ -4,7 +4,7 @@ Models are trained on `shapes`, drawn files, or on `digits` (kept under --runs, 
 and exported at fp32 and int8 by `zoo export`. From the same fp32 file and calibration images come onnxruntime's usual
 static recipe (`quant_pre_process`, `quantize_static`: QDQ, min-max, per channel, uint8 activations, int8 weights, all
 operators) and NNCF's `quantize`. Each is timed beside fp32 in turn, one image at a time, one thread: `MODEL_speedup` is
-over fp32 in onnxruntime, the median of five runs. `MODEL_drop` is in points of top-1 on all validation images,
+over fp32 in onnxruntime, the median of five runs. `MODEL_drop` is in points of top-1 on all test images,
 against fp32.
 """
 
@@ -157,11 +157,11 @@ def compare(catalogue: Catalogue, run: Run, search: str) -> dict[str, Any]:
 
 
 def measure(source: Path, files: Mapping[str, Path], trained: Trained) -> dict[str, float]:
-    """Time each file beside fp32, several times, and ask all of them the whole validation split.
+    """Time each file beside fp32, several times, and ask all of them the whole test split, which has chosen nothing.
 
     Both are opened anew each time: where a session's memory happens to lie moves its latency by a tenth.
     """
-    split = trained.data.splits["val"]
+    split = trained.data.splits["test"]
     batches = [images for images, _ in evaluation_batches(split, trained.preprocess, batch_size=32)]
     right = {}
     for way, file in {**files, "fp32": source}.items():
