@@ -134,6 +134,7 @@ def digest(model: torch.nn.Module) -> str:
     return hashlib.sha256(b"".join(value.numpy().tobytes() for value in model.state_dict().values())).hexdigest()
 
 
+@pytest.mark.slow
 def test_one_process_downloads_and_the_next_needs_no_server(
     server: Server, model: torch.nn.Module, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

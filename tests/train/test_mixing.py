@@ -171,7 +171,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_dataset(tmp_path_factory.mktemp("marks"), count=200)
 
 
-@pytest.mark.parametrize("kind", ["one label", pytest.param("several labels", marks=mixes_labels)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("one label", marks=pytest.mark.slow), pytest.param("several labels", marks=mixes_labels)]
+)
 def test_a_stopped_run_ends_in_the_same_bits(catalogue: Catalogue, tmp_path: Path, table: Path, kind: str) -> None:
     given: dict[str, Any] = {"class_weights": "balanced", "ema_decay": 0.95}
     if kind == "several labels":
@@ -189,6 +191,7 @@ def test_a_stopped_run_ends_in_the_same_bits(catalogue: Catalogue, tmp_path: Pat
         assert getattr(resumed.record(), key) == getattr(whole.record(), key)
 
 
+@pytest.mark.slow
 def test_mixing_changes_what_is_learned(catalogue: Catalogue, tmp_path: Path) -> None:
     runs = {
         name: start_run(catalogue, options(catalogue, epochs=1, mixup=mixup, cutmix=cutmix), tmp_path / name)

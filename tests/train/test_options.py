@@ -61,8 +61,16 @@ def lines(run: Run) -> list[dict[str, Any]]:
     ("place", "given"),
     [
         ((1, 5), {"accumulate": 3, "clip_grad": 1.0, "optimizer": "lion", "schedule": "onecycle", "layer_decay": 0.8}),
-        ((3, 2), {"schedule": "plateau", "decay_epochs": 1, "optimizer": "sgd", "lr": 1e-9, "monitor": "macro_f1"}),
-        ((1, 4), {"freeze": "backbone", "unfreeze_epoch": 1, "optimizer": "sgd", "drop_rate": 0.2, "loss": "focal"}),
+        pytest.param(
+            (3, 2),
+            {"schedule": "plateau", "decay_epochs": 1, "optimizer": "sgd", "lr": 1e-9, "monitor": "macro_f1"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            (1, 4),
+            {"freeze": "backbone", "unfreeze_epoch": 1, "optimizer": "sgd", "drop_rate": 0.2, "loss": "focal"},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["accumulate", "plateau", "unfreeze"],
 )

@@ -100,6 +100,7 @@ def test_a_run_can_be_stopped_while_it_is_validated(catalogue: Catalogue, whole:
     assert resumed.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_weights(catalogue: Catalogue, whole: Run, tmp_path: Path) -> None:
     other = start_run(catalogue, options(catalogue, workers=0), tmp_path / "other")
     assert other.best_file.read_bytes() == whole.best_file.read_bytes()
@@ -119,6 +120,7 @@ def test_resume_refuses_options_that_would_make_another_run(cli: Callable[..., A
     assert "seed" in answer.error
 
 
+@pytest.mark.slow
 def test_resume_takes_more_epochs_and_records_it(catalogue: Catalogue, stopped: Run) -> None:
     run = resume_run(catalogue, stopped, lambda saved: saved.model_copy(update={"epochs": 4}))
     assert len(lines(run)) == 4
@@ -260,7 +262,10 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_spoiled(catalogue: C
     assert all(torch.isfinite(value).all() for value in model.values())
 
 
-@pytest.mark.parametrize(("number", "text"), [(28, "No space left on device"), (30, "Read-only file system")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(28, "No space left on device"), pytest.param(30, "Read-only file system", marks=pytest.mark.slow)],
+)
 def test_a_full_or_read_only_disk_is_one_line_and_leaves_the_last_checkpoint(
     catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, text: str
 ) -> None:
