@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from zoo.records.trained import load_trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from zoo.catalogue import Catalogue
     from zoo.records.artifact import Artifact
@@ -152,8 +152,12 @@ def test_a_folder_without_a_picture_is_told_before_anything_is_made(
     assert "exporting" not in answer.stderr
 
 
-def test_broken_pictures_are_left_out_of_the_agreement(catalogue: Catalogue, copied: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "more"
+def test_broken_pictures_are_left_out_of_the_agreement(
+    catalogue: Catalogue, copied: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a split is called, and read from where the command is given.
+    monkeypatch.chdir(tmp_path)
+    folder = Path("val")
     folder.mkdir()
     for number in range(3):
         Image.fromarray(np.full((40, 30, 3), 60 * number, np.uint8)).save(folder / f"{number}.png")
@@ -161,7 +165,7 @@ def test_broken_pictures_are_left_out_of_the_agreement(catalogue: Catalogue, cop
     _, manifest = export_run(catalogue, copied, ExportSpec(format="onnx", also=(folder,)))
     found = manifest.report.agreement
     assert {name: (one.images, one.changed) for name, one in found.items()} == {
-        "test": (173, 0), "val": (163, 0), str(folder): (3, 0),
+        "test": (173, 0), "val": (163, 0), f"{folder}/": (3, 0),
     }  # fmt: skip
     assert manifest.report.selection
     assert (manifest.report.selection.split, manifest.report.selection.images) == ("val", 163)

@@ -29,7 +29,8 @@ def parts(trained: Trained, split: str, also: Sequence[Path]) -> dict[str, Split
         DatasetInvalid: a folder holds no picture that can be read.
     """
     chose = {} if split == CHOOSES else {CHOOSES: trained.data.splits[CHOOSES]}
-    return {**chose, **{str(folder): pictures(folder) for folder in also}}
+    # A folder may be called as a split is.
+    return {**chose, **{f"{folder}/": pictures(folder) for folder in also}}
 
 
 def evidence(
