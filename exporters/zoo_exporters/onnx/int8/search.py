@@ -113,7 +113,8 @@ def _verdict(bench: Workbench, attempt: Attempt, winner: Trial, *, chosen: bool)
         return "chosen" if chosen else attempt.verdict
     if attempt.score and attempt.score.drop > bench.request.max_drop:
         return f"loses {attempt.score.drop:.2f} points"
-    best, speed = winner.speedup or 0.0, attempt.speedup or 0.0
+    # Told to three digits: a treatment of the same plan is not slower by what rounding takes away.
+    best, speed = round(winner.speedup or 0.0, 3), attempt.speedup or 0.0
     if speed < best:
         return "slower"
     if attempt.score:
