@@ -14,7 +14,7 @@ from zoo_exporters.onnx.graph import ONE_FILE_BYTES, save, seal
 from zoo_exporters.onnx.int8.effort import DEFAULT as USUAL_EFFORT
 from zoo_exporters.onnx.int8.search import check_words, search
 from zoo_exporters.onnx.resize import check_target, put_in_front, take_away
-from zoo_exporters.onnx.saturation import may_saturate, noted
+from zoo_exporters.onnx.saturation import NEEDED, may_saturate, noted
 from zoo_exporters.onnx.weights import int8_weights
 from zoo_exporters.quiet import aloud, quiet, reason
 
@@ -63,8 +63,10 @@ class OnnxExporter:
                 model, made = _converted(replace(request, resize=False))
                 if request.resize:
                     put_in_front(model, request.preprocess)
-                seal(model, request, {**made.session, **noted(model)})
-                made = replace(made, session={**made.session, **(noted(model) if may_saturate(model) else {})})
+                exactness = noted(model)
+                seal(model, request, {**made.session, **exactness})
+                if exactness == NEEDED:
+                    made = replace(made, session={**made.session, **exactness})
         except (ZooError, OSError):
             raise
         except Exception as exc:

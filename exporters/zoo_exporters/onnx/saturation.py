@@ -13,6 +13,8 @@ from zoo_exporters.onnx.reading import PRODUCTS, makers
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+NEEDED = {EXACT: "1"}
+"""What a runtime must set for a file whose sums may saturate."""
 HALF = 64
 """Weights up to here saturate in no order."""
 
@@ -45,4 +47,4 @@ def may_saturate(model: ModelProto) -> bool | None:
 def noted(model: ModelProto) -> dict[str, str]:
     """Return the session option that tells zoo's runtime whether a processor that saturates has to be told not to."""
     may = may_saturate(model)
-    return {} if may is None else {EXACT: "1" if may else "0"}
+    return {} if may is None else NEEDED if may else {EXACT: "0"}
